@@ -1,0 +1,127 @@
+"""Sound → text through three parts: a frozen encoder, a projector, a frozen language model (SLAM-ASR, Ma et al. 2024).
+
+    features [frames, 512] → audio tokens [frames // 5, llm_dim] → [audio][prompt] → the model writes the answer
+
+The projector is the only part with gradients. Encoder and language model stay in eval mode whatever `train()` says.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from course_lib.cache import find_model
+from course_lib.encoders import WhisperEncoder
+from course_lib.precision import Precision, autocast, resolve_precision
+from course_lib.projector import ConcatProjector
+from course_lib.prompt import PROMPT, Row, SequenceBatch, StepOutput, build_row, generate_ids, label_loss, pad_rows
+
+
+@dataclass
+class SpeechBatch:
+    """Clips as encoder features (each of its own length) and what is said in them."""
+
+    features: list[Float[Tensor, "_frames features"]]
+    texts: list[str]
+
+
+class SlamASR(nn.Module):
+    """Encoder + projector + language model. `forward` gives the loss of a batch, `transcribe` the text of clips."""
+
+    def __init__(
+        self,
+        encoder: WhisperEncoder,
+        projector: ConcatProjector,
+        llm: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: str = PROMPT,
+        precision: Precision = "auto",
+    ):
+        super().__init__()
+        self.encoder, self.projector, self.tokenizer, self.precision = encoder, projector, tokenizer, precision
+        self.llm = llm.requires_grad_(False)
+        self.register_buffer("prompt_ids", torch.tensor(tokenizer(prompt).input_ids, dtype=torch.long), persistent=False)
+        self.train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        return self.prompt_ids.device
+
+    def train(self, mode: bool = True) -> "SlamASR":
+        """Switch the projector only: the frozen parts must not start to drop units."""
+        super().train(False)
+        self.training = mode
+        self.projector.train(mode)
+        return self
+
+    def forward(self, batch: SpeechBatch) -> StepOutput:
+        """Mean loss over the answer tokens of a batch (right-padded), and how many of them were predicted correctly."""
+        with autocast(self.precision, self.device):
+            return label_loss(self.llm, self.sequences(batch))
+
+    @torch.no_grad()
+    def loss(self, batch: SpeechBatch) -> StepOutput:
+        """`forward` without gradients: the loss under teacher forcing, for measuring."""
+        return self(batch)
+
+    def sequences(self, batch: SpeechBatch) -> SequenceBatch:
+        """The padded sequences `[audio][prompt][answer][eos]` of a batch with their labels."""
+        features = [self._shift(clip) for clip in batch.features] if self.training else batch.features
+        return pad_rows(self._rows(features, batch.texts), side="right")
+
+    @torch.no_grad()
+    def encode(self, waveforms: list[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
+        """Features of waveforms, one by one: a handful of clips needs no batch."""
+        return [self.encoder.encode_waveform(waveform) for waveform in waveforms]
+
+    def audio_tokens(self, features: list[Float[Tensor, "_frames features"]]) -> list[Float[Tensor, "_tokens llm_dim"]]:
+        """Project clips of different lengths together; a clip of n frames gives n // k tokens, in fp32."""
+        padded = pad_sequence([clip.to(self.device).float() for clip in features], batch_first=True)
+        with torch.autocast(self.device.type, enabled=False):
+            tokens = self.projector(padded)
+        return [row[: len(clip) // self.projector.k] for row, clip in zip(tokens, features, strict=True)]
+
+    @torch.no_grad()
+    def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[str]:
+        """Write what is said in clips that are encoded already, one line a clip; the answer does not depend on the batch."""
+        with autocast(self.precision, self.device):
+            written = generate_ids(self.llm, self._rows(features, None), max_new_tokens)
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
+        return [" ".join(text.split()) for text in texts]
+
+    def transcribe(self, waveforms: list[Float[Tensor, "_samples"]], max_new_tokens: int = 64) -> list[str]:
+        """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
+        return self.transcribe_features(self.encode(waveforms), max_new_tokens)
+
+    def _rows(self, features: list[Float[Tensor, "_frames features"]], texts: list[str] | None) -> list[Row]:
+        embed = self.llm.get_input_embeddings()
+        prompt = embed(self.prompt_ids)
+        answers = [self.answer_ids(text) for text in texts] if texts else [self.prompt_ids[:0]] * len(features)
+        tokens = [clip.to(prompt.dtype) for clip in self.audio_tokens(features)]
+        return [build_row(*parts, ids) for *parts, ids in
+                zip(tokens, [prompt] * len(tokens), map(embed, answers), answers, strict=True)]  # fmt: skip
+
+    def answer_ids(self, text: str) -> Tensor:
+        """Token ids of a transcript, with the end-of-text token that teaches the model to stop."""
+        return torch.tensor([*self.tokenizer(text).input_ids, self.tokenizer.eos_token_id], device=self.device)
+
+    def _shift(self, features: Float[Tensor, "_frames features"]) -> Float[Tensor, "_frames features"]:
+        """Start a training clip up to k - 1 frames late, so that the projector's windows fall anywhere on a sound."""
+        latest = min(self.projector.k - 1, max(0, len(features) - self.projector.k))
+        return features[int(torch.randint(latest + 1, ())) :]
+
+
+def load_llm(name: str, precision: Precision = "auto", device: str = "cpu") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Load a causal language model and its tokenizer from a folder or the Hub: Qwen2.5 and our tiny one alike.
+
+    On a GPU in bf16 the weights themselves are bf16 (half the memory); on a CPU they stay fp32 under autocast.
+    """
+    bf16_weights = device != "cpu" and resolve_precision(precision, device) == "bf16"
+    folder = find_model(name)
+    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if bf16_weights else torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return llm.to(device), tokenizer

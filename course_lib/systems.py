@@ -1,0 +1,100 @@
+"""A config or a run folder → a whole recogniser, ready to train or to transcribe.
+
+A run folder (and the one shipped in `data/models/slam-tiny`) holds `train_config.yaml`, which names the frozen parts, and
+`best.safetensors`, the trained ones.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+
+from course_lib.cache import DATA_FOLDER, find_model
+from course_lib.checkpoints import load_weights
+from course_lib.config import load_config
+from course_lib.encoders import WhisperEncoder
+from course_lib.precision import Precision
+from course_lib.projector import ConcatProjector
+from course_lib.prompt import PROMPT
+from course_lib.slam import SlamASR, load_llm
+from course_lib.training import TrainSettings
+
+CONFIG_NAME = "train_config.yaml"
+SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlamConfig(TrainSettings):
+    """Everything about a SLAM-ASR run: which models, which data, how to train. `configs/train_config.yaml` explains."""
+
+    encoder_name: str
+    llm_name: str
+    data: str
+    k: int = 5
+    projector_hidden_dim: int = 512
+    projector_dropout: float = 0.0
+    freeze_encoder: bool = True
+    freeze_llm: bool = True
+    prompt: str = PROMPT
+    train_split: str = "train"
+    validation_split: str = "dev"
+    train_clips: int | None = None
+    validation_clips: int | None = None
+    max_audio_length: float = 30.0
+    max_new_tokens: int = 64
+    skip_bad: bool = False
+    precision: Precision = "auto"
+    run_folder: str = "runs/slam"
+
+    def problems(self) -> list[str]:
+        """List every value that cannot be meant."""
+        found = super().problems()
+        positive = ("k", "projector_hidden_dim", "train_clips", "validation_clips", "max_audio_length", "max_new_tokens")
+        for name in positive:
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                found.append(f"{name}: {getattr(self, name)}, must be above 0")
+        for name in ("freeze_encoder", "freeze_llm"):
+            if not getattr(self, name):
+                found.append(f"{name}: false is not supported; this course trains the projector alone")
+        if self.max_audio_length > 30:
+            found.append(f"max_audio_length: {self.max_audio_length} s; Whisper's encoder hears 30 s at most")
+        if not 0 <= self.projector_dropout < 1:
+            found.append(f"projector_dropout: {self.projector_dropout}; must be from 0 to below 1")
+        return found
+
+
+def pick_device(wish: str) -> str:
+    """Turn "auto" into a GPU if there is one, else Apple silicon, else the CPU; other wishes pass through."""
+    if wish != "auto":
+        return wish
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def build_slam(config: SlamConfig) -> SlamASR:
+    """Load the frozen parts that the config names and put a fresh projector between them."""
+    device = pick_device(config.device)
+    encoder = WhisperEncoder.from_pretrained(find_model(config.encoder_name), config.precision).to(device)
+    llm, tokenizer = load_llm(config.llm_name, config.precision, device)
+    set_seed(config.seed)
+    projector = ConcatProjector(
+        encoder.feature_dim, llm.config.hidden_size, config.k, config.projector_hidden_dim, config.projector_dropout
+    )
+    return SlamASR(encoder, projector, llm, tokenizer, config.prompt, config.precision).to(device)
+
+
+def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:
+    """Load a trained recogniser from a run folder; without an argument, the one that comes with the course."""
+    if not (Path(folder) / CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"{folder}: no {CONFIG_NAME} here; give the run_folder of a training, or none")
+    config = load_config(Path(folder) / CONFIG_NAME, SlamConfig)
+    slam = build_slam(config)
+    load_weights(slam, Path(folder) / "best.safetensors")
+    return slam
+
+
+SYSTEMS: dict[str, Callable[[], SlamASR]] = {"slam": load_slam}
+"""Recognisers by the name that `evaluate --system` takes; each has `encode` and `transcribe`."""

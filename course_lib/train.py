@@ -1,0 +1,93 @@
+"""Train the projector: python -m course_lib.train --config course_lib/configs/train_config.yaml"""
+
+import argparse
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+from course_lib.config import load_config, save_config
+from course_lib.datasets import Example, FeatureStore, encode_examples, length_batches, load_examples
+from course_lib.metrics import character_error_rate, word_error_rate
+from course_lib.slam import SlamASR, SpeechBatch
+from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam
+from course_lib.training import Progress, Trainer
+
+
+class SpeechBatches:
+    """Training batches from stored features, other ones every epoch, the same for the same epoch."""
+
+    def __init__(self, store: FeatureStore, texts: list[str], batch_size: int, seed: int):
+        self.store, self.texts, self.batch_size, self.seed = store, texts, batch_size, seed
+
+    def __call__(self, epoch: int) -> Iterator[SpeechBatch]:
+        """Yield the batches of one epoch."""
+        for indices in length_batches(self.store.counts, self.batch_size, f"{self.seed} {epoch}"):
+            yield SpeechBatch([self.store[i] for i in indices], [self.texts[i] for i in indices])
+
+    def __len__(self) -> int:
+        return -(-len(self.texts) // self.batch_size)
+
+
+class SpeechCheck:
+    """Validation by transcribing: WER and CER of decoded text, and beside them the loss and token accuracy under teacher
+    forcing, where the model is shown the right words so far. The last is always the most flattering."""
+
+    def __init__(self, slam: SlamASR, store: FeatureStore, texts: list[str], batch_size: int, max_new_tokens: int):
+        self.slam, self.store, self.texts, self.max_new_tokens = slam, store, texts, max_new_tokens
+        order = sorted(range(len(texts)), key=lambda index: store.counts[index])
+        self.batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+    def __call__(self) -> dict[str, float]:
+        """Rates between 0 and 1 (WER can pass 1), from all clips."""
+        transcripts, loss, correct, labels = {}, 0.0, 0, 0
+        for indices in self.batches:
+            features, texts = [self.store[i] for i in indices], [self.texts[i] for i in indices]
+            transcripts.update(zip(indices, self.slam.transcribe_features(features, self.max_new_tokens), strict=True))
+            output = self.slam.loss(SpeechBatch(features, texts))
+            loss += float(output.loss) * output.label_tokens
+            correct, labels = correct + output.correct_tokens, labels + output.label_tokens
+        written = [transcripts[index] for index in range(len(self.texts))]
+        return {
+            "wer": word_error_rate(self.texts, written),
+            "cer": character_error_rate(self.texts, written),
+            "loss": loss / labels,
+            "token_accuracy_teacher_forced": correct / labels,
+        }
+
+
+def train(config: SlamConfig, resume: bool = False) -> Progress:
+    """Encode the data once, train the projector, leave best weights, log and config in the run folder."""
+    train_set = load_examples(config.data, config.train_split, config.train_clips, config.skip_bad)
+    dev_set = load_examples(config.data, config.validation_split, config.validation_clips, config.skip_bad)
+    slam = build_slam(config)
+    train_store, dev_store = (encode_examples(e, slam.encoder, config.max_audio_length) for e in (train_set, dev_set))
+    batches = SpeechBatches(train_store, texts_of(train_set), config.batch_size, config.seed)
+    check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size, config.max_new_tokens)
+    trainer = Trainer(slam, batches, len(batches), check, config, Path(config.run_folder))
+    if resume:
+        trainer.resume()
+    save_config(config, Path(config.run_folder) / CONFIG_NAME)
+    return trainer.fit()
+
+
+def texts_of(examples: list[Example]) -> list[str]:
+    """The transcripts of examples."""
+    return [example.text for example in examples]
+
+
+def main() -> None:
+    """Read the command line, train, say where the result is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / CONFIG_NAME)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows without a file or a text, and say how many")
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, SlamConfig)
+    config = dataclasses.replace(config, skip_bad=config.skip_bad or arguments.skip_bad)
+    progress = train(config, arguments.resume)
+    print(f"best {config.monitor} {progress.best:.4f} at step {progress.best_step}, {progress.seconds / 60:.1f} minutes")
+    print(f"saved to {config.run_folder}; try it: python -m course_lib.transcribe --model {config.run_folder} FILE")
+
+
+if __name__ == "__main__":
+    main()
