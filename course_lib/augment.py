@@ -16,14 +16,16 @@ from scipy.signal import fftconvolve
 from course_lib.audio import SAMPLE_RATE
 
 Waveform = Float[np.ndarray, " samples"]
+OtherWaveform = Float[np.ndarray, " _samples"]
+"""One that may be longer or shorter than what came in."""
 
 
-def change_speed(waveform: Waveform, factor: float) -> Waveform:
+def change_speed(waveform: Waveform, factor: float) -> OtherWaveform:
     """Play `factor` times as fast: shorter, and higher in pitch and formants, as a tape would."""
     return soxr.resample(waveform, SAMPLE_RATE * factor, SAMPLE_RATE)
 
 
-def add_silence(waveform: Waveform, before: float, after: float) -> Waveform:
+def add_silence(waveform: Waveform, before: float, after: float) -> OtherWaveform:
     """Put seconds of silence around the speech."""
     return np.pad(waveform, (int(before * SAMPLE_RATE), int(after * SAMPLE_RATE)))
 
@@ -60,7 +62,7 @@ def set_level(waveform: Waveform, peak_db: float) -> Waveform:
     return (waveform / max(np.abs(waveform).max(), 1e-6) * 10 ** (peak_db / 20)).astype(np.float32)
 
 
-def augment(waveform: Waveform, seed: str) -> Waveform:
+def augment(waveform: Waveform, seed: str) -> OtherWaveform:
     """Send a clean voice through a random chain of the above; the same seed gives the same chain."""
     rng = random.Random(seed)
     noise_rng = np.random.default_rng(rng.getrandbits(64))

@@ -5,6 +5,7 @@ Synthetic speech and encoder features are large and can be made again, so they g
 """
 
 import os
+import shutil
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -28,3 +29,13 @@ def find_model(name: str) -> str:
         if folder.is_dir():
             return str(folder)
     return name
+
+
+def keep_first(beside: Path, target: Path) -> None:
+    """Rename a finished folder to its place; if another process was faster, keep that one, for they are the same."""
+    try:
+        beside.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+        shutil.rmtree(beside)

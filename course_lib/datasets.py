@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from course_lib.audio import load_audio
-from course_lib.cache import DATA_FOLDER, cache_folder
+from course_lib.cache import DATA_FOLDER, cache_folder, keep_first
 from course_lib.encoders import WhisperEncoder, pad_log_mels
 from course_lib.mel import WHISPER_MEL_RECIPE, whisper_log_mel
 from course_lib.synth import ensure_split
@@ -128,7 +128,7 @@ def encode_examples(
         beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         beside.mkdir(parents=True, exist_ok=True)
         _encode_into(beside, examples, encoder, max_seconds, batch_size)
-        beside.rename(folder)
+        keep_first(beside, folder)
     return FeatureStore(folder)
 
 
@@ -164,7 +164,7 @@ def _read_table(path: Path, delimiter: str, wanted: set[str]) -> list[dict[str, 
         raise DataError(f"{path}: no such file; make synthetic speech with: python -m course_lib.synth")
     quoting = csv.QUOTE_MINIMAL if delimiter == "," else csv.QUOTE_NONE
     with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+        reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting, restval="")
         missing = wanted - set(reader.fieldnames or [])
         if missing:
             raise DataError(f"{path}: no column {', '.join(sorted(missing))}; the first line is {reader.fieldnames}")

@@ -8,6 +8,7 @@ The projector is the only part with gradients. Encoder and language model stay i
 from dataclasses import dataclass
 
 import torch
+import transformers
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -122,6 +123,9 @@ def load_llm(name: str, precision: Precision = "auto", device: str = "cpu") -> t
     """
     bf16_weights = device != "cpu" and resolve_precision(precision, device) == "bf16"
     folder = find_model(name)
-    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16 if bf16_weights else torch.float32)
+    transformers.logging.disable_progress_bar()  # a bar for half a second of loading, in every notebook
+    attention = "eager" if device == "cpu" else "sdpa"  # on a CPU the fused kernel is slow backwards: 0.8 against 0.55 s a step
+    dtype = torch.bfloat16 if bf16_weights else torch.float32
+    llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     return llm.to(device), tokenizer

@@ -26,11 +26,14 @@ from tqdm.auto import tqdm
 from course_lib.audio import SAMPLE_RATE, save_wav
 from course_lib.augment import augment, set_level
 from course_lib.cache import cache_folder
-from course_lib.grammar import draw_utterance
+from course_lib.grammar import draw_utterance, load_grammar
 from course_lib.voices import ESPEAK_RATE, TEST_VOICES, TRAIN_VOICES, espeak
 
-SPLITS = {"train": 20_000, "dev": 300, "test": 400, "dev-augmented": 300, "test-augmented": 400}
-"""Clips a split has unless told otherwise. The augmented splits are the same sentences and voices, through rooms and noise."""
+SPLITS = {"train": 20_000, "words": 8_000, "dev": 300, "test": 400, "dev-augmented": 300, "test-augmented": 400}
+"""Clips a split has unless told otherwise. "words" is more training speech, one word a clip, for that is what people try first.
+The augmented splits are dev's and test's sentences and voices once more, through rooms and noise."""
+
+TRAINING_SPLITS = ("train", "words")
 
 CORPUS_VERSION = "1"
 """Raise when grammar, voices or augmentation change, so that nobody trains on yesterday's cache."""
@@ -57,23 +60,23 @@ class Line:
 
 
 def write_script(split: str, clips: int, seed: int = 0) -> list[Line]:
-    """Draw sentences and cast voices for a split; outside train no text occurs twice."""
+    """Draw sentences and cast voices for a split; no text occurs twice in dev or in test."""
     base = split.removesuffix("-augmented")
-    if base not in ("train", "dev", "test"):
+    if base not in (*TRAINING_SPLITS, "dev", "test"):
         raise ValueError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
     rng = random.Random(f"{seed} {base} script")
     voices = TEST_VOICES if base == "test" else TRAIN_VOICES
     texts, lines = set(), []
     while len(lines) < clips:
-        text = draw_utterance(rng, base)
-        if base == "train" or text not in texts:
+        text = rng.choice(load_grammar().words) if base == "words" else draw_utterance(rng, base)
+        if base in TRAINING_SPLITS or text not in texts:
             texts.add(text)
             lines.append(Line(len(lines), text, rng.choice(voices)))
     return lines
 
 
 def speak_line(line: Line, split: str, seed: int = 0) -> Float[np.ndarray, " samples"]:
-    """Speak one line at 16 kHz, with a tempo and a melody of its own; train and the augmented splits go through `augment`."""
+    """Speak one line at 16 kHz, with a tempo and a melody of its own; training and augmented splits go through `augment`."""
     base = split.removesuffix("-augmented")
     rng = random.Random(f"{seed} {base} {line.number}")
     slowly = " " not in line.text and rng.random() < 0.5
@@ -86,8 +89,8 @@ def speak_line(line: Line, split: str, seed: int = 0) -> Float[np.ndarray, " sam
         word_gap=rng.choice([0, 0, 0, 1, 3, 8]),
     )
     waveform = soxr.resample(clean, ESPEAK_RATE, SAMPLE_RATE)
-    left_clean = base == split and (base != "train" or rng.random() < 0.1)
-    return set_level(waveform, -6) if left_clean else augment(waveform, f"{seed} {base} {line.number} augment")
+    left_clean = base == split and (base not in TRAINING_SPLITS or rng.random() < 0.1)
+    return set_level(waveform, -6.0) if left_clean else augment(waveform, f"{seed} {base} {line.number} augment")
 
 
 def make_corpus(folder: Path, split: str, clips: int, seed: int = 0, workers: int | None = None) -> Path:
@@ -122,6 +125,12 @@ def write_csv(rows: list[Clip], path: Path) -> None:
         writer.writerow(field.name for field in fields(Clip))
         writer.writerows(astuple(row) for row in rows)
     os.replace(beside, path)
+
+
+def read_seconds(path: Path) -> float:
+    """How many seconds of speech an asr.csv of ours lists."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return sum(float(row["seconds"]) for row in csv.DictReader(file))
 
 
 def _speak_to_file(line: Line, folder: Path, split: str, seed: int) -> Clip:

@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from torch.utils.data import ConcatDataset
+
 from course_lib.config import load_config, save_config
 from course_lib.datasets import Example, FeatureStore, encode_examples, length_batches, load_examples
 from course_lib.metrics import character_error_rate, word_error_rate
@@ -16,13 +18,15 @@ from course_lib.training import Progress, Trainer
 class SpeechBatches:
     """Training batches from stored features, other ones every epoch, the same for the same epoch."""
 
-    def __init__(self, store: FeatureStore, texts: list[str], batch_size: int, seed: int):
-        self.store, self.texts, self.batch_size, self.seed = store, texts, batch_size, seed
+    def __init__(self, stores: list[FeatureStore], texts: list[str], batch_size: int, seed: int):
+        self.features, self.texts = ConcatDataset(stores), texts
+        self.lengths = [count for store in stores for count in store.counts]
+        self.batch_size, self.seed = batch_size, seed
 
     def __call__(self, epoch: int) -> Iterator[SpeechBatch]:
         """Yield the batches of one epoch."""
-        for indices in length_batches(self.store.counts, self.batch_size, f"{self.seed} {epoch}"):
-            yield SpeechBatch([self.store[i] for i in indices], [self.texts[i] for i in indices])
+        for indices in length_batches(self.lengths, self.batch_size, f"{self.seed} {epoch}"):
+            yield SpeechBatch([self.features[i] for i in indices], [self.texts[i] for i in indices])
 
     def __len__(self) -> int:
         return -(-len(self.texts) // self.batch_size)
@@ -57,11 +61,12 @@ class SpeechCheck:
 
 def train(config: SlamConfig, resume: bool = False) -> Progress:
     """Encode the data once, train the projector, leave best weights, log and config in the run folder."""
-    train_set = load_examples(config.data, config.train_split, config.train_clips, config.skip_bad)
+    train_sets = [load_examples(config.data, split, config.train_clips, config.skip_bad) for split in config.train_splits]
     dev_set = load_examples(config.data, config.validation_split, config.validation_clips, config.skip_bad)
     slam = build_slam(config)
-    train_store, dev_store = (encode_examples(e, slam.encoder, config.max_audio_length) for e in (train_set, dev_set))
-    batches = SpeechBatches(train_store, texts_of(train_set), config.batch_size, config.seed)
+    *train_stores, dev_store = (encode_examples(e, slam.encoder, config.max_audio_length) for e in (*train_sets, dev_set))
+    texts = [text for train_set in train_sets for text in texts_of(train_set)]
+    batches = SpeechBatches(train_stores, texts, config.batch_size, config.seed)
     check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size, config.max_new_tokens)
     trainer = Trainer(slam, batches, len(batches), check, config, Path(config.run_folder))
     if resume:

@@ -18,7 +18,7 @@ import espeakng_loader
 import numpy as np
 from jaxtyping import Float
 
-from course_lib.cache import cache_folder
+from course_lib.cache import cache_folder, keep_first
 
 ESPEAK_RATE = 22_050
 """Samples a second of espeak-ng's output, before `synth` resamples it to 16 kHz."""
@@ -80,7 +80,7 @@ class Espeak:
     """
 
     def __init__(self) -> None:
-        self.data_folder = str(_data_folder()).encode()
+        self.data_folder = _data_folder()
         self.chunks: list[np.ndarray] = []
         callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
         self.callback = callback_type(self._collect)
@@ -92,9 +92,12 @@ class Espeak:
         `pitch` and `pitch_range` go from 0 to 100 around the voice's own, `word_gap` is in 10 ms. The same arguments give
         the same samples. Raises EspeakError for an unknown voice.
         """
+        # espeak-ng itself would speak for an unknown variant in its plain voice, and call that a success.
+        if not (self.data_folder / "espeak-ng-data" / "voices" / "!v" / voice).is_file():
+            raise EspeakError(f"espeak-ng has no voice {voice!r}; voices.TRAIN_VOICES lists what there is")
         with self._fresh_library() as library:
             if library.espeak_SetVoiceByName(f"da+{voice}".encode()) != 0:
-                raise EspeakError(f"espeak-ng has no voice {voice!r}; voices.TRAIN_VOICES lists what there is")
+                raise EspeakError(f"espeak-ng cannot speak Danish as {voice!r}; delete {self.data_folder} and try again")
             settings = {RATE: words_per_minute, PITCH: pitch, RANGE: pitch_range, WORD_GAP: word_gap}
             for parameter, value in settings.items():
                 library.espeak_SetParameter(parameter, value, 0)
@@ -107,13 +110,14 @@ class Espeak:
     @contextlib.contextmanager
     def _fresh_library(self) -> Iterator[ctypes.CDLL]:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
+        synchronous_output, do_not_exit = 2, 0x8000  # without the second, a missing file would end Python itself
+        rate = library.espeak_Initialize(synchronous_output, 0, str(self.data_folder).encode(), do_not_exit)
+        if rate != ESPEAK_RATE:
+            raise EspeakError(f"espeak-ng did not start (answered {rate}); reinstall espeakng-loader")
         try:
-            synchronous_output = 2
-            rate = library.espeak_Initialize(synchronous_output, 0, self.data_folder, 0)
-            if rate != ESPEAK_RATE:
-                raise EspeakError(f"espeak-ng did not start (answered {rate}); reinstall espeakng-loader")
             library.espeak_SetSynthCallback(self.callback)
-            if hasattr(library, "srand"):  # C's own, which the library links to: some voices draw their hiss from rand()
+            library.espeak_ng_SetRandSeed(ctypes.c_long(1))
+            if hasattr(library, "srand"):  # Klatt's synthesiser, the sixth, draws its breath from C's own rand()
                 library.srand(1)
             yield library
         finally:
@@ -145,20 +149,10 @@ def _data_folder() -> Path:
         for name in [*TRAIN_VOICES, *TEST_VOICES]:
             if name not in SHIPPED_VOICES:
                 (beside / "espeak-ng-data" / "voices" / "!v" / name).write_text(invent_throat(name), encoding="utf-8")
-        _rename_or_discard(beside, target)
+        keep_first(beside, target)
     return target
 
 
 def _danish_files(source: Path) -> Iterator[Path]:
     yield from (source / name for name in ("phondata", "phonindex", "phontab", "intonations", "da_dict", "lang/gmq/da"))
     yield from (source / "voices" / "!v" / name for name in SHIPPED_VOICES)
-
-
-def _rename_or_discard(beside: Path, target: Path) -> None:
-    """Two workers may copy at the same time; the first to finish wins, and the copies are the same."""
-    try:
-        beside.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        shutil.rmtree(beside)

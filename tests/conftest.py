@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
@@ -10,9 +11,13 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from course_lib.cache import find_model
+from course_lib.config import save_config
 from course_lib.encoders import WhisperEncoder
 from course_lib.grammar import draw_utterance
+from course_lib.synth import make_shipped_slice
+from course_lib.systems import SlamConfig
 from course_lib.tiny_lm import build_model, train_tokenizer
+from course_lib.train import train
 
 
 class TinyLLM(NamedTuple):
@@ -51,3 +56,41 @@ def tiny_llm() -> TinyLLM:
 def encoder() -> WhisperEncoder:
     """The shipped Whisper-base encoder, in fp32."""
     return WhisperEncoder.from_pretrained(find_model("data/models/whisper-base-encoder"))
+
+
+class TinyRun(NamedTuple):
+    """A finished training: its config file, its data, and the run folder that came out."""
+
+    config: Path
+    csv: Path
+    folder: Path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_llm: TinyLLM, tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    """Two epochs on five synthetic clips, with a language model of random weights: all parts, and no sense in the answers."""
+    folder = tmp_path_factory.mktemp("tiny_run")
+    tiny_llm.model.save_pretrained(folder / "llm")
+    tiny_llm.tokenizer.save_pretrained(folder / "llm")
+    csv = make_shipped_slice(folder / "audio", per_split=5, most_seconds=1.5)
+    config = SlamConfig(
+        encoder_name="data/models/whisper-base-encoder",
+        llm_name=str(folder / "llm"),
+        data=str(csv),
+        run_folder=str(folder / "run"),
+        projector_dropout=0.2,
+        max_new_tokens=8,
+        batch_size=2,
+        gradient_accumulation_steps=1,
+        num_epochs=2,
+        warmup_steps=1,
+        lr=1e-2,
+        validation_interval=1,
+        min_delta=0.0,
+        num_threads=1,
+        precision="fp32",
+        device="cpu",
+    )
+    save_config(config, folder / "config.yaml")
+    train(config)
+    return TinyRun(folder / "config.yaml", csv, folder / "run")

@@ -1,0 +1,60 @@
+"""What nbval does not see: a notebook that was stored without being run passes nbval, and so does a broken link."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+NOTEBOOKS = sorted(Path(__file__).parents[2].glob("notebooks/**/*.ipynb"))
+
+
+def cells_of(path: Path, kind: str) -> list[dict]:
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in cells if cell["cell_type"] == kind and "".join(cell["source"]).strip()]
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def notebook(request) -> Path:
+    return request.param
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS, "no notebook found: did the folder move?"
+
+
+def test_every_code_cell_was_run_in_order_and_without_an_error(notebook):
+    code = cells_of(notebook, "code")
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert not [output for cell in code for output in cell["outputs"] if output["output_type"] == "error"]
+
+
+def test_cells_are_short_and_the_file_is_small(notebook):
+    longest = max(sum(bool(line.strip()) for line in "".join(cell["source"]).splitlines()) for cell in cells_of(notebook, "code"))
+    assert longest <= 15
+    assert notebook.stat().st_size <= 1_000_000
+
+
+def test_no_construct_that_stalls_under_nbconvert(notebook):
+    source = "\n".join("".join(cell["source"]) for cell in cells_of(notebook, "code"))
+    assert not re.search(r"@interact|with \w*[Oo]ut\w*:", source)
+
+
+def test_no_output_holds_a_path_of_the_machine_that_made_it(notebook):
+    outputs = json.dumps([cell["outputs"] for cell in cells_of(notebook, "code")])
+    assert not re.search(r"/(home|root|tmp|work|Users)/", outputs)
+
+
+def test_the_shape_ledger_is_checked_in_the_last_cell(notebook):
+    assert "check_ledger" in "".join(cells_of(notebook, "code")[-1]["source"])
+
+
+def test_links_and_glossary_anchors_lead_somewhere(notebook):
+    prose = "\n".join("".join(cell["source"]) for cell in cells_of(notebook, "markdown"))
+    for target in re.findall(r"\]\(([^)]+)\)", re.sub(r"\s*\n", "", prose)):
+        if target.startswith("http"):
+            continue
+        name, _, anchor = target.partition("#")
+        page = notebook.parent / name
+        assert page.is_file(), f"{notebook.name} links to {target}"
+        assert not anchor or f'id="{anchor}"' in page.read_text(encoding="utf-8"), f"{notebook.name} links to {target}"

@@ -1,0 +1,164 @@
+"""Configs and run folders: what is accepted, what is refused by name, and what comes back from a folder."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+
+from course_lib import systems
+from course_lib.checkpoints import trainable_weights
+from course_lib.config import ConfigError, build_config, load_config, save_config
+from course_lib.systems import CONFIG_NAME, SHIPPED_SLAM, SYSTEMS, SlamConfig, build_slam, load_slam, pick_device
+
+PARTS = {"encoder_name": "some/encoder", "llm_name": "some/llm", "data": "asr.csv"}
+
+GUIDES_YAML = """
+# WHAT WE'RE TRAINING
+freeze_llm: true        # Don't change LLM weights
+freeze_encoder: true    # Don't change Whisper weights
+# Only Projector is trained!
+
+# HOW MUCH DATA PER UPDATE
+batch_size: 8                    # 8 samples at once
+gradient_accumulation_steps: 4   # Accumulate 4 batches
+# Effective batch size = 8 × 4 = 32 samples per update
+
+# HOW LONG TO TRAIN
+num_epochs: 50         # Go through all data 50 times
+warmup_steps: 200      # Start with small learning rate, increase gradually
+
+# LEARNING RATE
+lr: 1.0e-4             # How big each update is (0.0001)
+weight_decay: 0.01     # Prevent overfitting
+
+# WHEN TO CHECK PROGRESS
+validation_interval: 112   # Validate every 112 steps (= 1 epoch)
+
+# WHEN TO STOP EARLY
+patience: 15           # Stop if no improvement for 15 epochs
+min_delta: 0.005       # Improvement must be at least 0.5% WER
+"""
+
+
+def test_every_field_of_the_guides_yaml_is_accepted_by_its_name():
+    values = yaml.safe_load(GUIDES_YAML)
+    config = build_config(values | PARTS, SlamConfig, "the guide")
+    assert len(values) == 11
+    assert {name: getattr(config, name) for name in values} == values
+
+
+def test_what_the_guides_yaml_says_is_also_the_default():
+    assert SlamConfig(**PARTS) == SlamConfig(**PARTS, **yaml.safe_load(GUIDES_YAML))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("freeze_llm", False, "false is not supported; this course trains the projector alone"),
+        ("freeze_encoder", False, "false is not supported; this course trains the projector alone"),
+        ("max_audio_length", 31.0, "31.0 s; Whisper's encoder hears 30 s at most"),
+        ("max_audio_length", 0.0, "0.0, must be above 0"),
+        ("projector_dropout", 1.0, "1.0; must be from 0 to below 1"),
+        ("k", 0, "0, must be above 0"),
+        ("projector_hidden_dim", -1, "-1, must be above 0"),
+        ("train_clips", 0, "0, must be above 0"),
+        ("max_new_tokens", 0, "0, must be above 0"),
+        ("batch_size", 0, "0, must be above 0"),
+        ("lr", 0.0, "0.0, must be above 0"),
+        ("warmup_steps", -1, "-1, must not be negative"),
+        ("precision", "fp16", "'fp16', needs one of auto, fp32, bf16"),
+        ("tracker", "mlflow", "'mlflow', needs one of none, tensorboard, wandb"),
+        ("device", "gpu", "'gpu', needs one of auto, cpu, cuda, mps"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_is_named_with_its_reason(field, value, reason):
+    with pytest.raises(ConfigError) as refusal:
+        build_config(PARTS | {field: value}, SlamConfig, "a.yaml")
+    line = str(refusal.value).splitlines()[1]
+    assert line.split() == f"{field} {reason}".split()
+
+
+def test_all_impossible_values_are_named_at_once():
+    wrong = {"freeze_llm": False, "freeze_encoder": False, "max_audio_length": 60.0, "patience": 0}
+    with pytest.raises(ConfigError) as refusal:
+        build_config(PARTS | wrong, SlamConfig, "a.yaml")
+    assert {line.split()[0] for line in str(refusal.value).splitlines()[1:-1]} == set(wrong)
+
+
+def test_the_shipped_configs_are_accepted():
+    files = sorted((Path(systems.__file__).parent / "configs").glob("train_config*.yaml"))
+    assert files
+    for file in files:
+        assert load_config(file, SlamConfig).freeze_llm
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, False, "cuda"), (False, True, "mps"), (False, False, "cpu"), (True, True, "cuda")]
+)
+def test_auto_takes_a_gpu_then_apple_silicon_then_the_cpu(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert pick_device("auto") == expected
+    assert pick_device("cpu") == "cpu"
+
+
+def test_a_folder_without_a_config_is_refused_with_advice(tmp_path):
+    with pytest.raises(FileNotFoundError, match=rf"no {CONFIG_NAME} here; give the run_folder of a training, or none"):
+        load_slam(tmp_path)
+
+
+def test_a_run_folder_comes_back_with_its_best_weights(tiny_run):
+    slam = load_slam(tiny_run.folder)
+    saved = load_file(tiny_run.folder / "best.safetensors")
+    weights = trainable_weights(slam)
+    assert set(weights) == set(saved) == {f"projector.layers.{n}.{kind}" for n in (1, 3) for kind in ("weight", "bias")}
+    assert all(torch.equal(weights[name], tensor) for name, tensor in saved.items())
+    assert not slam.training
+
+
+def test_on_a_cpu_a_recogniser_is_loaded_in_fp32_whatever_it_was_trained_in(tiny_run, tmp_path):
+    config = load_config(tiny_run.config, SlamConfig)
+    save_config(dataclasses.replace(config, precision="bf16"), tmp_path / CONFIG_NAME)
+    save_file(load_file(tiny_run.folder / "best.safetensors"), tmp_path / "best.safetensors")
+    slam = load_slam(tmp_path)
+    assert (slam.precision, slam.encoder.precision) == ("fp32", "fp32")
+    assert {parameter.dtype for parameter in slam.parameters()} == {torch.float32}
+
+
+def test_weights_of_another_projector_are_refused_by_name(tiny_run, tmp_path):
+    config = load_config(tiny_run.config, SlamConfig)
+    save_config(dataclasses.replace(config, projector_hidden_dim=100), tmp_path / CONFIG_NAME)
+    save_file(load_file(tiny_run.folder / "best.safetensors"), tmp_path / "best.safetensors")
+    with pytest.raises(ValueError, match=r"layers.1.weight: \(512, 2560\) in the file, \(100, 2560\) in the model"):
+        load_slam(tmp_path)
+
+
+def test_a_config_builds_what_it_says(tiny_run):
+    config = load_config(tiny_run.config, SlamConfig)
+    config = dataclasses.replace(config, k=4, projector_hidden_dim=16, projector_dropout=0.3, prompt="Skriv: ")
+    slam = build_slam(config)
+    assert slam.projector.k == 4
+    assert [tuple(p.shape) for p in slam.projector.parameters()] == [(16, 2048), (16,), (64, 16), (64,)]
+    assert slam.projector.layers[0].p == 0.3
+    assert slam.tokenizer.decode(slam.prompt_ids) == "Skriv: "
+    assert (slam.precision, slam.encoder.precision) == ("fp32", "fp32")
+
+
+def test_a_fresh_projector_follows_from_the_seed(tiny_run):
+    config = load_config(tiny_run.config, SlamConfig)
+    first, again = (build_slam(config).projector.layers[1].weight for _ in range(2))
+    other = build_slam(dataclasses.replace(config, seed=1)).projector.layers[1].weight
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_the_system_that_ships_is_the_one_loaded_by_default(monkeypatch):
+    asked_for = []
+    monkeypatch.setattr(systems, "load_config", lambda path, config_class: asked_for.append(path) or 1 / 0)
+    monkeypatch.setattr(Path, "is_file", lambda path: True)
+    with pytest.raises(ZeroDivisionError):
+        SYSTEMS["slam"]()
+    assert asked_for == [SHIPPED_SLAM / CONFIG_NAME]

@@ -1,0 +1,166 @@
+"""From clips to a run folder: batches, the validation that counts, and the command line from end to end."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from course_lib.checkpoints import trainable_weights
+from course_lib.config import load_config, save_config
+from course_lib.datasets import DataError, FeatureStore, encode_examples, load_examples
+from course_lib.metrics import character_error_rate, word_error_rate
+from course_lib.prompt import StepOutput
+from course_lib.slam import SpeechBatch
+from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam, load_slam
+from course_lib.train import SpeechBatches, SpeechCheck, main, train
+
+
+class NumberedStore(FeatureStore):
+    """Features, in memory, that say which clip they are."""
+
+    def __init__(self, counts):
+        self.counts = counts
+
+    def __getitem__(self, index):
+        return torch.full((self.counts[index], 2), float(index))
+
+
+@pytest.fixture
+def batches():
+    counts = [10 + (7 * index) % 23 for index in range(11)]
+    return SpeechBatches(NumberedStore(counts), [f"text {index}" for index in range(11)], batch_size=4, seed=0)
+
+
+def indices_of(batch):
+    return [int(clip[0, 0]) for clip in batch.features]
+
+
+def test_an_epoch_has_every_clip_once_beside_its_own_text(batches):
+    epoch = list(batches(0))
+    assert len(epoch) == len(batches) == 3
+    assert sorted(index for batch in epoch for index in indices_of(batch)) == list(range(11))
+    for batch in epoch:
+        assert batch.texts == [f"text {index}" for index in indices_of(batch)]
+
+
+def test_the_same_epoch_gives_the_same_batches_and_another_one_others(batches):
+    first, again, other = ([indices_of(batch) for batch in batches(epoch)] for epoch in (3, 3, 4))
+    assert first == again
+    assert first != other
+
+
+@pytest.fixture(scope="module")
+def slam(tiny_run):
+    return load_slam(tiny_run.folder)
+
+
+def test_the_check_measures_transcripts_and_the_mean_loss_over_all_tokens(slam, tiny_run):
+    examples = load_examples(str(tiny_run.csv), "dev")
+    store, texts = encode_examples(examples, slam.encoder), [example.text for example in examples]
+    figures = SpeechCheck(slam, store, texts, batch_size=2, max_new_tokens=8)()
+    features = [store[index] for index in range(len(store))]
+    transcripts = slam.transcribe_features(features, 8)
+    output = slam.loss(SpeechBatch(features, texts))
+    assert list(figures) == ["wer", "cer", "loss", "token_accuracy_teacher_forced"]
+    assert figures["wer"] == word_error_rate(texts, transcripts)
+    assert figures["cer"] == character_error_rate(texts, transcripts)
+    assert figures["loss"] == pytest.approx(float(output.loss), rel=1e-4)
+    assert figures["token_accuracy_teacher_forced"] == output.correct_tokens / output.label_tokens
+
+
+def test_the_check_gives_every_text_its_own_transcript(slam, monkeypatch):
+    texts = ["nul nul nul", "en en", "to", "tre tre tre"]
+    store = NumberedStore([40, 10, 30, 20])
+    monkeypatch.setattr(slam, "transcribe_features", lambda features, _: [texts[int(clip[0, 0])] for clip in features])
+    monkeypatch.setattr(slam, "loss", lambda batch: StepOutput(torch.tensor(1.0), 1, 2))
+    assert SpeechCheck(slam, store, texts, batch_size=2, max_new_tokens=8)()["wer"] == 0.0
+
+
+def test_a_run_folder_holds_all_that_was_promised(tiny_run):
+    assert {file.name for file in tiny_run.folder.iterdir()} == {
+        CONFIG_NAME,
+        "best.safetensors",
+        "last.safetensors",
+        "training_state.pt",
+        "training_log.json",
+        "logs",
+    }
+    assert load_config(tiny_run.folder / CONFIG_NAME, SlamConfig) == load_config(tiny_run.config, SlamConfig)
+
+
+def test_the_log_of_a_run_has_a_row_for_every_validation(tiny_run):
+    log = json.loads((tiny_run.folder / "training_log.json").read_text())
+    # 5 clips in batches of 2 are 3 updates an epoch
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4, 5, 6]
+    assert [entry["epoch"] for entry in log] == [0, 0, 0, 1, 1, 1]
+    for entry in log:
+        assert set(entry) >= {"seconds", "lr", "train_loss", "train_token_accuracy", "wer", "cer", "loss"}
+    assert log[-1]["loss"] < log[0]["loss"]
+
+
+def test_the_best_weights_measure_what_the_log_says(tiny_run, slam):
+    log = json.loads((tiny_run.folder / "training_log.json").read_text())
+    best = min(log, key=lambda entry: (entry["wer"], entry["step"]))
+    examples = load_examples(str(tiny_run.csv), "dev")
+    store = encode_examples(examples, slam.encoder)
+    figures = SpeechCheck(slam, store, [example.text for example in examples], 2, 8)()
+    assert figures == pytest.approx({name: best[name] for name in figures}, abs=2e-6)
+
+
+def test_training_moved_every_weight_of_the_projector(tiny_run):
+    fresh = trainable_weights(build_slam(load_config(tiny_run.config, SlamConfig)))
+    trained = load_file(tiny_run.folder / "last.safetensors")
+    assert all(not torch.equal(trained[name], weight) for name, weight in fresh.items())
+
+
+def config_in(folder, tiny_run, **changes):
+    config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), run_folder=str(folder / "run"), **changes)
+    save_config(config, folder / "config.yaml")
+    return config
+
+
+def test_a_broken_run_is_resumed_to_the_same_weights(tiny_run, tmp_path, monkeypatch):
+    """Dropout and the random start of every clip included."""
+    config = config_in(tmp_path, tiny_run)
+    measure, calls = SpeechCheck.__call__, []
+
+    def break_at_the_fourth(check):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return measure(check)
+
+    monkeypatch.setattr(SpeechCheck, "__call__", break_at_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    torch.manual_seed(123)
+    monkeypatch.setattr("sys.argv", ["train", "--config", str(tmp_path / "config.yaml"), "--resume"])
+    main()
+    for name in ("last.safetensors", "best.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (tiny_run.folder / name).read_bytes()
+
+
+def test_the_command_line_trains_and_says_where_the_result_is(tiny_run, tmp_path, monkeypatch, capsys):
+    config_in(tmp_path, tiny_run, num_epochs=1, validation_interval=3)
+    monkeypatch.setattr("sys.argv", ["train", "--config", str(tmp_path / "config.yaml")])
+    main()
+    output = capsys.readouterr().out
+    log = json.loads((tmp_path / "run" / "training_log.json").read_text())
+    assert f"best wer {log[0]['wer']:.4f} at step 3" in output
+    assert f"python -m course_lib.transcribe --model {tmp_path / 'run'}" in output
+    assert load_slam(tmp_path / "run").projector.k == 5
+
+
+def test_rows_that_cannot_be_used_stop_a_training_unless_they_are_to_be_skipped(tiny_run, tmp_path, monkeypatch, capsys):
+    table = tiny_run.csv.with_name("broken.csv")
+    table.write_text(tiny_run.csv.read_text(encoding="utf-8") + "wav/gone.wav,hej,train,voice,1.0\n", encoding="utf-8")
+    config_in(tmp_path, tiny_run, num_epochs=1, validation_interval=3, data=str(table))
+    arguments = ["train", "--config", str(tmp_path / "config.yaml")]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(DataError, match=r"gone.wav   no such file"):
+        main()
+    monkeypatch.setattr("sys.argv", [*arguments, "--skip-bad"])
+    main()
+    assert "1 of 16 rows left out" in capsys.readouterr().out

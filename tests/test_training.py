@@ -1,0 +1,392 @@
+"""The training loop on a model of a few numbers: every update, every stop and every file can be checked by hand."""
+
+import itertools
+import json
+import math
+import random
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from course_lib import training
+from course_lib.checkpoints import load_state, trainable_weights
+from course_lib.prompt import StepOutput
+from course_lib.training import Trainer, TrainSettings, learning_rate_factor
+
+
+class Line(nn.Module):
+    """A frozen layer with a buffer, then a trained one: the smallest thing shaped like SLAM-ASR."""
+
+    def __init__(self, dropout=0.0, seed=0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.frozen = nn.Linear(3, 3).requires_grad_(False)
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.dropout = nn.Dropout(dropout)
+        torch.manual_seed(seed)
+        self.trained = nn.Linear(3, 1)
+
+    def forward(self, batch):
+        inputs, targets = batch
+        outputs = self.trained(self.dropout(self.scale * self.frozen(inputs)))
+        return StepOutput(F.mse_loss(outputs, targets), len(inputs) // 2, len(inputs))
+
+
+def make_data(clips=32):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(clips, 3, generator=generator), torch.randn(clips, 1, generator=generator)
+
+
+class Batches:
+    """The data in batches, in another order every epoch."""
+
+    def __init__(self, batch_size=8, shuffled=True):
+        self.batch_size, self.shuffled, (self.inputs, self.targets) = batch_size, shuffled, make_data()
+
+    def __call__(self, epoch):
+        order = list(range(len(self.inputs)))
+        if self.shuffled:
+            random.Random(epoch).shuffle(order)
+        for start in range(0, len(order), self.batch_size):
+            indices = order[start : start + self.batch_size]
+            yield self.inputs[indices], self.targets[indices]
+
+    def __len__(self):
+        return len(self.inputs) // self.batch_size
+
+
+def scripted(*values):
+    """A validation that gives these figures one after the other, and the last one for ever."""
+    following = itertools.chain(values, itertools.repeat(values[-1]))
+    return lambda: {"wer": next(following)}
+
+
+def settings(**changes):
+    usual = {"batch_size": 8, "gradient_accumulation_steps": 1, "num_epochs": 2, "warmup_steps": 0, "lr": 0.05}
+    return TrainSettings(**usual | {"validation_interval": 2, "num_threads": 1, "device": "cpu"} | changes)
+
+
+def make_trainer(folder, model=None, batches=None, validate=None, **changes):
+    batches = batches or Batches()
+    length = len(batches) if hasattr(batches, "__len__") else 4
+    return Trainer(model or Line(), batches, length, validate or scripted(0.5), settings(**changes), folder)
+
+
+def watch_updates(trainer, look):
+    """What `look(optimizer)` sees just before every update."""
+    seen = []
+    inner = trainer.optimizer.optimizer
+    inner.register_step_pre_hook(lambda *_: seen.append(look(inner)))
+    return seen
+
+
+def test_training_lowers_the_loss(tmp_path):
+    model, batches = Line(), Batches(batch_size=32, shuffled=False)
+    batch = next(batches(0))
+    before = model(batch).loss.item()
+    make_trainer(tmp_path, model, batches, num_epochs=20, validate=lambda: {"wer": model(batch).loss.item()}).fit()
+    assert model(batch).loss.item() < 0.8 * before
+
+
+def gradients(optimizer):
+    return torch.cat([p.grad.flatten() for group in optimizer.param_groups for p in group["params"]])
+
+
+def test_four_small_batches_are_one_large_one(tmp_path):
+    models, seen = (Line(), Line()), []
+    sizes = [{"batch_size": 2, "gradient_accumulation_steps": 4}, {"batch_size": 8, "gradient_accumulation_steps": 1}]
+    for model, size in zip(models, sizes, strict=True):
+        batches = Batches(size["batch_size"], shuffled=False)
+        trainer = make_trainer(tmp_path / str(size["batch_size"]), model, batches, max_grad_norm=0.0, **size)
+        seen.append(watch_updates(trainer, gradients))
+        assert trainer.fit().step == trainer.total_steps == 8
+    # AdamW forgives gradients of the wrong size, so these are compared too
+    torch.testing.assert_close(torch.stack(seen[0]), torch.stack(seen[1]), rtol=0, atol=1e-5)
+    assert not torch.allclose(models[0].trained.weight, Line().trained.weight, atol=1e-2)
+    torch.testing.assert_close(models[0].trained.weight, models[1].trained.weight, rtol=0, atol=1e-6)
+    torch.testing.assert_close(models[0].trained.bias, models[1].trained.bias, rtol=0, atol=1e-6)
+
+
+def test_a_group_too_small_for_an_update_is_left_out(tmp_path):
+    trainer = make_trainer(tmp_path, gradient_accumulation_steps=3, num_epochs=2)
+    updates = watch_updates(trainer, lambda optimizer: 1)
+    assert trainer.fit().step == len(updates) == trainer.total_steps == 2
+
+
+def test_too_few_batches_for_a_single_update_are_refused_with_advice(tmp_path):
+    with pytest.raises(ValueError, match="4 batches an epoch, 5 needed for one update; lower batch_size"):
+        make_trainer(tmp_path, gradient_accumulation_steps=5)
+
+
+def test_gradients_are_clipped_to_the_norm_that_is_set(tmp_path):
+    free = make_trainer(tmp_path / "free", max_grad_norm=0.0)
+    clipped = make_trainer(tmp_path / "clipped", max_grad_norm=0.1)
+    free_norms, clipped_norms = (
+        watch_updates(trainer, lambda optimizer: float(gradients(optimizer).norm())) for trainer in (free, clipped)
+    )
+    free.fit(), clipped.fit()
+    assert min(free_norms) > 0.2
+    assert clipped_norms == pytest.approx([0.1] * 8, rel=1e-3)
+
+
+def test_the_rate_warms_up_in_a_line_and_comes_down_in_half_a_cosine():
+    factors = [learning_rate_factor(step, 4, 20) for step in range(21)]
+    assert factors[:5] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert factors[12] == pytest.approx(0.5)
+    assert factors[8] == pytest.approx(0.5 * (1 + math.cos(math.pi / 4)))
+    assert factors[20] == pytest.approx(0.0)
+    assert all(later < earlier for earlier, later in itertools.pairwise(factors[4:]))
+    assert learning_rate_factor(25, 4, 20) == pytest.approx(0.0)
+    assert learning_rate_factor(0, 0, 20) == 1.0
+
+
+def test_every_update_runs_at_the_rate_of_the_schedule(tmp_path):
+    trainer = make_trainer(tmp_path, warmup_steps=3, lr=0.05)
+    rates = watch_updates(trainer, lambda optimizer: optimizer.param_groups[0]["lr"])
+    trainer.fit()
+    assert rates == pytest.approx([0.05 * learning_rate_factor(step, 3, 8) for step in range(8)])
+
+
+def test_frozen_weights_get_no_optimizer_state_and_do_not_move(tmp_path):
+    model = Line()
+    frozen = {name: tensor.clone() for name, tensor in model.state_dict().items() if "trained" not in name}
+    trainer = make_trainer(tmp_path, model, weight_decay=0.5)
+    trainer.fit()
+    in_optimizer = [p for group in trainer.optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in in_optimizer} == {id(p) for p in model.trained.parameters()}
+    assert {id(p) for p in trainer.optimizer.state} == {id(p) for p in model.trained.parameters()}
+    assert set(frozen) == {"frozen.weight", "frozen.bias", "scale"}
+    assert all(torch.equal(model.state_dict()[name], tensor) for name, tensor in frozen.items())
+    assert not torch.equal(model.trained.weight, Line().trained.weight)
+    assert all(p.grad is None for p in model.frozen.parameters())
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "min_delta", "validations", "best", "best_step"),
+    [
+        # no gain at all: the first validation counts as one, then patience runs out
+        ((0.5, 0.5, 0.5), 2, 0.0, 3, 0.5, 1),
+        # a gain resets the patience
+        ((0.5, 0.75, 0.25, 0.75, 0.75), 2, 0.0, 5, 0.25, 3),
+        # a gain of exactly min_delta is not more than min_delta
+        ((0.5, 0.375, 0.25), 2, 0.125, 3, 0.25, 3),
+        # gains of more than min_delta go on and on
+        ((0.75, 0.5, 0.25, 0.0, 0.0, 0.0), 2, 0.125, 6, 0.0, 4),
+        # a small gain does not reset the patience and is still kept as the best
+        ((0.5, 0.4375, 0.5), 2, 0.125, 3, 0.4375, 2),
+        # and it is the new mark to beat
+        ((0.5, 0.4375, 0.375, 0.375), 3, 0.09375, 4, 0.375, 3),
+    ],
+)
+def test_training_stops_when_the_patience_is_used_up(tmp_path, values, patience, min_delta, validations, best, best_step):
+    trainer = make_trainer(
+        tmp_path,
+        validate=scripted(*values),
+        num_epochs=50,
+        validation_interval=1,
+        patience=patience,
+        min_delta=min_delta,
+    )
+    progress = trainer.fit()
+    assert len(trainer.log) == progress.step == validations
+    assert (progress.best, progress.best_step) == (best, best_step)
+
+
+def test_without_early_stopping_all_epochs_are_run(tmp_path):
+    trainer = make_trainer(tmp_path, validate=scripted(0.5), num_epochs=3, patience=100)
+    progress = trainer.fit()
+    assert (progress.step, progress.epoch) == (12, 3)
+
+
+def remember_weights(model, values):
+    """A scripted validation that also keeps a copy of the weights it was asked about."""
+    kept, next_figures = [], scripted(*values)
+
+    def validate():
+        assert not model.training
+        kept.append(model.trained.weight.detach().clone())
+        return next_figures()
+
+    return kept, validate
+
+
+def test_the_model_ends_with_its_best_weights(tmp_path):
+    model = Line()
+    kept, validate = remember_weights(model, (0.9, 0.1, 0.5, 0.5))
+    make_trainer(tmp_path, model, validate=validate).fit()
+    assert len(kept) == 4
+    assert torch.equal(model.trained.weight, kept[1])
+    assert not torch.equal(kept[1], kept[3])
+
+
+def test_the_last_update_is_validated_even_between_two_intervals(tmp_path):
+    trainer = make_trainer(tmp_path, num_epochs=1, validation_interval=3)
+    trainer.fit()
+    assert [entry["step"] for entry in trainer.log] == [3, 4]
+
+
+class Broken(Batches):
+    """Batches that break off, like a machine that is switched off in the second epoch."""
+
+    def __call__(self, epoch):
+        for number, batch in enumerate(super().__call__(epoch)):
+            if (epoch, number) == (1, 3):
+                raise KeyboardInterrupt
+            yield batch
+
+
+def loss_on_data(model):
+    return lambda: {"wer": model(make_data()).loss.item()}
+
+
+def run(folder, batches, model=None, resume=False):
+    model = model or Line(dropout=0.5)
+    trainer = make_trainer(
+        folder, model, batches, loss_on_data(model), num_epochs=3, validation_interval=3, lr=0.01, patience=99
+    )
+    if resume:
+        trainer.resume()
+    trainer.fit()
+    return trainer, model
+
+
+def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path):
+    whole, whole_model = run(tmp_path / "whole", Batches())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", Broken())
+    torch.manual_seed(99)
+    resumed, resumed_model = run(tmp_path / "broken", Batches(), Line(dropout=0.5, seed=7), resume=True)
+    state, other = (load_state(tmp_path / name / "training_state.pt") for name in ("whole", "broken"))
+    assert torch.equal(resumed_model.trained.weight, whole_model.trained.weight)
+    assert torch.equal(state["random"]["torch"], other["random"]["torch"])
+    assert state["optimizer"]["state"][0]["step"] == other["optimizer"]["state"][0]["step"] == 12
+    assert torch.equal(state["optimizer"]["state"][0]["exp_avg_sq"], other["optimizer"]["state"][0]["exp_avg_sq"])
+    assert (tmp_path / "whole/last.safetensors").read_bytes() == (tmp_path / "broken/last.safetensors").read_bytes()
+    without_time = [[entry | {"seconds": 0} for entry in trainer.log] for trainer in (whole, resumed)]
+    assert without_time[0] == without_time[1]
+    assert [entry["step"] for entry in resumed.log] == [3, 6, 9, 12]
+
+
+def test_a_finished_run_is_not_trained_further(tmp_path):
+    trainer, model = run(tmp_path, Batches())
+    weights = model.trained.weight.clone()
+    resumed, other = run(tmp_path, Batches(), Line(dropout=0.5, seed=7), resume=True)
+    assert resumed.progress.step == trainer.progress.step == 12
+    assert torch.equal(other.trained.weight, weights)
+
+
+def test_nothing_to_resume_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nothing to resume; start without --resume"):
+        make_trainer(tmp_path).resume()
+
+
+def test_the_logs_say_what_happened_at_every_validation(tmp_path):
+    trainer = make_trainer(tmp_path, validate=scripted(0.5, 0.25, 0.125, 0.0625))
+    trainer.fit()
+    log = json.loads((tmp_path / "training_log.json").read_text())
+    assert log == trainer.log
+    assert [(entry["step"], entry["epoch"], entry["wer"]) for entry in log] == [
+        (2, 0, 0.5),
+        (4, 0, 0.25),
+        (6, 1, 0.125),
+        (8, 1, 0.0625),
+    ]
+    assert [entry["lr"] for entry in log] == pytest.approx(
+        [0.05 * learning_rate_factor(step, 0, 8) for step in (2, 4, 6, 8)], abs=1e-6
+    )
+    assert all(entry["train_token_accuracy"] == 0.5 and entry["train_loss"] > 0 for entry in log)
+    lines = (tmp_path / "logs" / "train.log").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line.split(" ", 2)[2]) for line in lines] == log
+
+
+def test_the_train_loss_in_the_log_is_the_mean_over_the_accumulated_batches(tmp_path):
+    model, batches = Line(), Batches(shuffled=False)
+    expected = sum(model(batch).loss.item() for batch in batches(0)) / 4
+    trainer = make_trainer(tmp_path, model, batches, num_epochs=1, gradient_accumulation_steps=4, validation_interval=1)
+    trainer.fit()
+    assert trainer.log[0]["train_loss"] == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_log_survives_a_folder_that_was_emptied_between_two_runs(tmp_path):
+    make_trainer(tmp_path / "run").fit()
+    (tmp_path / "run").rename(tmp_path / "away")
+    make_trainer(tmp_path / "run").fit()
+    assert len((tmp_path / "run" / "logs" / "train.log").read_text().splitlines()) == 4
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_weights_are_spoilt(tmp_path):
+    model, batches = Line(), Batches()
+    batches.inputs[5] = math.nan
+    with pytest.raises(FloatingPointError, match=r"step \d+: loss is nan; lower lr or use fp32"):
+        make_trainer(tmp_path, model, batches).fit()
+    assert torch.isfinite(model.trained.weight).all()
+
+
+def test_a_monitor_that_nobody_measures_is_named_with_the_choice(tmp_path):
+    with pytest.raises(ValueError, match=r"monitor: 'wre' is not measured; choose from .*wer"):
+        make_trainer(tmp_path, monitor="wre").fit()
+
+
+@pytest.mark.filterwarnings("ignore:.*no supported trackers are currently installed")
+@pytest.mark.parametrize("tracker", ["tensorboard", "wandb"])
+def test_a_tracker_that_is_not_installed_is_named_with_the_way_to_install_it(tmp_path, monkeypatch, tracker):
+    monkeypatch.setattr("accelerate.tracking.get_available_trackers", list)
+    with pytest.raises(ModuleNotFoundError, match=f"{tracker} is not installed; pip install {tracker}, or set tracker: none"):
+        make_trainer(tmp_path, tracker=tracker)
+
+
+def test_a_tracker_gets_the_settings_and_the_figures_of_every_validation(tmp_path, monkeypatch):
+    class Recorder(training.Accelerator):
+        def __init__(self, log_with=None, **named):
+            super().__init__(**named)
+            self.log_with, self.asked_for, self.logged = [log_with], log_with, []
+
+        def init_trackers(self, project, config):
+            self.config = config
+
+        def log(self, values, step):
+            self.logged.append((step, values))
+
+        def end_training(self):
+            self.ended = True
+
+    monkeypatch.setattr(training, "Accelerator", Recorder)
+    trainer = make_trainer(tmp_path, tracker="tensorboard", validate=scripted(0.5, 0.25, 0.125, 0.0))
+    trainer.fit()
+    recorder = trainer.accelerator
+    assert recorder.asked_for == "tensorboard"
+    assert recorder.config["lr"] == 0.05
+    assert [(step, values["wer"]) for step, values in recorder.logged] == [(2, 0.5), (4, 0.25), (6, 0.125), (8, 0.0)]
+    assert recorder.ended
+
+
+def test_impossible_settings_are_all_named():
+    wrong = TrainSettings(batch_size=0, lr=-1.0, patience=0, warmup_steps=-1, min_delta=-0.5)
+    assert [problem.partition(": ")[0] for problem in wrong.problems()] == [
+        "batch_size",
+        "lr",
+        "patience",
+        "warmup_steps",
+        "min_delta",
+    ]
+    assert TrainSettings().problems() == []
+
+
+def test_the_same_seed_gives_the_same_dropout(tmp_path):
+    first, second = (run(tmp_path / name, Batches())[1] for name in ("first", "second"))
+    assert torch.equal(first.trained.weight, second.trained.weight)
+
+
+def test_saved_weights_are_those_that_are_trained(tmp_path):
+    model = Line()
+    make_trainer(tmp_path, model).fit()
+    assert sorted(trainable_weights(model)) == ["trained.bias", "trained.weight"]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "best.safetensors",
+        "last.safetensors",
+        "training_state.pt",
+        "training_log.json",
+        "logs",
+    }
