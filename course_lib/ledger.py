@@ -8,7 +8,7 @@ from course_lib.mel import HOP_LENGTH
 
 
 def shape_ledger(
-    seconds: float, bins: int = 80, feature_dim: int = 512, k: int = 5, llm_dim: int = 256
+    seconds: int | float, bins: int = 80, feature_dim: int = 512, k: int = 5, llm_dim: int = 256
 ) -> dict[str, tuple[int, ...]]:
     """Shapes of a clip on its way through SLAM-ASR.
 
@@ -30,7 +30,7 @@ def shape_ledger(
     }
 
 
-def format_ledger(ledger: Mapping[str, tuple[int, ...]], seconds: float) -> str:
+def format_ledger(ledger: Mapping[str, tuple[int, ...]], seconds: int | float) -> str:
     """The ledger as lines for people, with how many rows each station makes of a second."""
     lines = [f"{'station':14}{'shape':>14}{'rows a second':>16}"]
     lines += [f"{station:14}{shape!s:>14}{shape[0] / seconds:>16,.1f}" for station, shape in ledger.items()]
@@ -49,7 +49,7 @@ def check_ledger(ledger: Mapping[str, tuple[int, ...]], found: Mapping[str, tupl
     return f"all {len(ledger)} shapes are as predicted"
 
 
-def compare_guess(guess: float | None, truth: float, unit: str = "") -> None:
+def compare_guess(guess: int | float | None, truth: int | float, unit: str = "") -> None:
     """Print the truth beside the learner's guess; no guess is fine, and said."""
     words = f"{truth:,} {unit}".strip()
     if guess is None:

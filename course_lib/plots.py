@@ -14,19 +14,19 @@ INK, SOFT = "#1f3b57", "#b8c4d0"
 
 def plot_waveform(axes: Axes, waveform: Float[Tensor, "samples"]) -> None:
     """Sound pressure over time; full scale is 1."""
-    axes.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform, color=INK, linewidth=0.5)
+    axes.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform.numpy(), color=INK, linewidth=0.5)
     axes.set(xlabel="time (s)", ylabel="pressure", xlim=(0, len(waveform) / SAMPLE_RATE))
 
 
 def plot_rows(
-    axes: Axes, rows: Float[Tensor, "frames columns"], rows_per_second: float, label: str, symmetric: bool = False
+    axes: Axes, rows: Float[Tensor, "frames columns"], rows_per_second: int | float, label: str, symmetric: bool = False
 ) -> None:
     """A table of numbers with time to the right and its columns upwards; dark is high (symmetric: red high, blue low)."""
     seconds = len(rows) / rows_per_second
     limit = float(rows.abs().quantile(0.99)) if symmetric else None
     colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if symmetric else {"cmap": "Greys"}
     axes.imshow(
-        rows.T, origin="lower", aspect="auto", interpolation="nearest", extent=(0, seconds, 0, rows.shape[1]), **colours
+        rows.T.numpy(), origin="lower", aspect="auto", interpolation="nearest", extent=(0, seconds, 0, rows.shape[1]), **colours
     )
     axes.set(xlabel="time (s)", ylabel=label)
 

@@ -240,5 +240,7 @@ def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
             "(logs/train.log and training_log.json are written in any case)"
         )
     if tracker:
-        accelerator.init_trackers("danish-asr", config=asdict(settings))
+        # TensorBoard takes numbers and text, and refuses lists.
+        plain = {name: v if isinstance(v, int | float) else str(v) for name, v in asdict(settings).items()}
+        accelerator.init_trackers("danish-asr", config=plain)
     return accelerator

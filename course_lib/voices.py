@@ -110,19 +110,19 @@ class Espeak:
     @contextlib.contextmanager
     def _fresh_library(self) -> Iterator[ctypes.CDLL]:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
-        synchronous_output, do_not_exit = 2, 0x8000  # without the second, a missing file would end Python itself
-        rate = library.espeak_Initialize(synchronous_output, 0, str(self.data_folder).encode(), do_not_exit)
-        if rate != ESPEAK_RATE:
-            raise EspeakError(f"espeak-ng did not start (answered {rate}); reinstall espeakng-loader")
         try:
+            synchronous_output, do_not_exit = 2, 0x8000  # without the second, a missing file would end Python itself
+            rate = library.espeak_Initialize(synchronous_output, 0, str(self.data_folder).encode(), do_not_exit)
+            if rate != ESPEAK_RATE:
+                raise EspeakError(f"espeak-ng did not start ({rate}); delete {self.data_folder} or reinstall espeakng-loader")
             library.espeak_SetSynthCallback(self.callback)
             library.espeak_ng_SetRandSeed(ctypes.c_long(1))
             if hasattr(library, "srand"):  # Klatt's synthesiser, the sixth, draws its breath from C's own rand()
                 library.srand(1)
             yield library
-        finally:
             library.espeak_Terminate()
-            _unload(library._handle)
+        finally:
+            _unload(library._handle)  # also after an error: one copy left open is the one that the next loading gets
 
     def _collect(self, samples, count: int, _events) -> int:
         if samples and count:
@@ -138,7 +138,7 @@ def espeak() -> Espeak:
 
 def _data_folder() -> Path:
     """espeak-ng's data for Danish with our invented throats among its variants, copied to the cache once."""
-    target = cache_folder() / "espeak-1"
+    target = cache_folder() / "espeak-2"
     if not target.is_dir():
         beside = target.with_name(f"{target.name}.{random.SystemRandom().getrandbits(32):08x}")
         source = Path(espeakng_loader.get_data_path())
@@ -154,5 +154,7 @@ def _data_folder() -> Path:
 
 
 def _danish_files(source: Path) -> Iterator[Path]:
-    yield from (source / name for name in ("phondata", "phonindex", "phontab", "intonations", "da_dict", "lang/gmq/da"))
+    # It spells foreign letters in English, and complains on stderr where it cannot: hence en_dict.
+    names = ("phondata", "phonindex", "phontab", "intonations", "da_dict", "lang/gmq/da", "en_dict")
+    yield from (source / name for name in names)
     yield from (source / "voices" / "!v" / name for name in SHIPPED_VOICES)

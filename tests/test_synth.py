@@ -9,7 +9,7 @@ import pytest
 from course_lib import synth
 from course_lib.audio import SAMPLE_RATE, load_audio
 from course_lib.cache import cache_folder
-from course_lib.grammar import split_of
+from course_lib.grammar import load_grammar, split_of
 from course_lib.synth import (
     Clip,
     Line,
@@ -46,31 +46,44 @@ def test_a_script_follows_from_its_seed():
 
 
 def test_a_longer_script_begins_like_a_shorter_one():
-    assert write_script("dev", 120)[:40] == write_script("dev", 40)
+    assert write_script("dev", 20)[:10] == write_script("dev", 10)
 
 
 def test_outside_train_no_text_occurs_twice():
-    for split in ("dev", "test"):
-        texts = [line.text for line in write_script(split, 400)]
-        assert len({*texts}) == 400
-    assert len({line.text for line in write_script("train", 2_000)}) < 2_000
+    for split, clips in (("dev", 40), ("test", 60)):
+        assert len({line.text for line in write_script(split, clips)}) == clips
+    assert len({line.text for line in write_script("train", 500)}) < 500
+
+
+def test_a_text_that_is_drawn_again_is_taken_once(monkeypatch):
+    drawn = iter(["hvad er det", "hvad er det", "det er min", "hvad er det", "kom"] * 2)
+    monkeypatch.setattr(synth, "draw_utterance", lambda rng, split: next(drawn))
+    assert [line.text for line in write_script("dev", 3)] == ["hvad er det", "det er min", "kom"]
+    assert [line.text for line in write_script("train", 3)] == ["hvad er det", "hvad er det", "det er min"]
+
+
+def test_the_split_words_is_one_word_a_clip_spoken_by_voices_of_train():
+    lines = write_script("words", 3_000)
+    assert {line.text for line in lines} <= {*load_grammar().words}
+    assert len({line.text for line in lines}) > 1_200
+    assert {line.voice for line in lines} == {*TRAIN_VOICES}
 
 
 def test_no_longer_text_of_dev_or_test_is_in_train_and_test_has_other_speakers():
-    scripts = {split: write_script(split, clips) for split, clips in (("train", 4_000), ("dev", 300), ("test", 400))}
+    scripts = {split: write_script(split, clips) for split, clips in (("train", 1_000), ("dev", 40), ("test", 80))}
     longer = {split: {line.text for line in lines if " " in line.text} for split, lines in scripts.items()}
     assert not longer["train"] & (longer["dev"] | longer["test"])
     assert not longer["dev"] & longer["test"]
     assert all(split_of(line.text) in (split, "any") for split, lines in scripts.items() for line in lines)
     voices = {split: {line.voice for line in lines} for split, lines in scripts.items()}
-    assert voices["train"] == {*TRAIN_VOICES}
+    assert voices["train"] | voices["dev"] <= {*TRAIN_VOICES}
+    assert len(voices["train"]) > 200
     assert voices["test"] == {*TEST_VOICES}
-    assert voices["dev"] <= {*TRAIN_VOICES}
 
 
 @pytest.mark.parametrize("split", ["dev", "test"])
 def test_an_augmented_split_has_the_sentences_and_voices_of_the_clean_one(split):
-    assert write_script(f"{split}-augmented", 100) == write_script(split, 100)
+    assert write_script(f"{split}-augmented", 8) == write_script(split, 8)
     line = write_script(split, 1)[0]
     clean, augmented = speak_line(line, split), speak_line(line, f"{split}-augmented")
     assert 20 * np.log10(np.abs(clean).max()) == pytest.approx(-6, abs=0.01)
@@ -79,7 +92,9 @@ def test_an_augmented_split_has_the_sentences_and_voices_of_the_clean_one(split)
 
 
 def test_an_unknown_split_is_refused_with_the_list_of_those_there_are():
-    with pytest.raises(ValueError, match="no split named 'validation'; there are train, dev, test, dev-augmented"):
+    with pytest.raises(
+        ValueError, match="no split named 'validation'; there are train, words, dev, test, dev-augmented"
+    ):
         write_script("validation", 3)
 
 
@@ -139,6 +154,7 @@ def test_one_clip_in_ten_of_train_stays_clean_and_all_of_dev_and_test(fake_espea
         return np.mean([speak_line(line, split) is not marked for line in lines])
 
     assert 0.06 < share_clean("train") < 0.14
+    assert 0.06 < share_clean("words") < 0.14
     assert share_clean("dev") == share_clean("test") == 1
     assert share_clean("dev-augmented") == share_clean("test-augmented") == 0
 
@@ -185,6 +201,7 @@ def test_an_interrupted_corpus_has_no_asr_csv(tmp_path, monkeypatch):
         spoken.append(line)
         return Clip("wav/a.wav", line.text, split, line.voice, 1.0)
 
+    monkeypatch.setattr(synth, "SPLITS", {"train": 40, "dev": 20, "test": 20})
     monkeypatch.setattr(synth, "_speak_to_file", speak)
     with pytest.raises(KeyboardInterrupt):
         make_shipped_slice(tmp_path, per_split=3)
@@ -198,11 +215,12 @@ def test_a_table_that_cannot_be_finished_leaves_the_old_one(tmp_path):
     before = path.read_bytes()
     assert read(path)[0]["transcription"] == good.transcription
     with pytest.raises(TypeError):
-        write_csv([good, "not a clip"], path)
+        write_csv([Clip("wav/b.wav", "hej", "train", "Alex", 2.0), "not a clip"], path)
     assert path.read_bytes() == before
 
 
 def test_the_command_line_makes_the_small_shipped_slice(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(synth, "SPLITS", {"train": 120, "dev": 120, "test": 120})  # only to be quick
     monkeypatch.setattr(sys, "argv", ["synth", "--split", "shipped", "--output", str(tmp_path)])
     synth.main()
     assert capsys.readouterr().out.strip() == str(tmp_path / "asr.csv")
@@ -211,8 +229,12 @@ def test_the_command_line_makes_the_small_shipped_slice(tmp_path, monkeypatch, c
     assert sum(path.stat().st_size for path in (tmp_path / "wav").iterdir()) <= 3_000_000
     assert max(len(row["transcription"]) for row in rows) <= 26
     assert sum(" " in row["transcription"] for row in rows) >= 20
+    for row in rows[::7]:
+        assert float(row["seconds"]) == pytest.approx(
+            len(load_audio(tmp_path / row["audio_path"])) / SAMPLE_RATE, abs=0.00051
+        )
     for split in ("train", "dev", "test"):
-        script = {(line.text, line.voice) for line in write_script(split, 200)}
+        script = {(line.text, line.voice) for line in write_script(split, 60)}
         assert {(row["transcription"], row["voice"]) for row in rows if row["split"] == split} <= script
 
 

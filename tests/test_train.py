@@ -18,31 +18,33 @@ from course_lib.train import SpeechBatches, SpeechCheck, main, train
 
 
 class NumberedStore(FeatureStore):
-    """Features, in memory, that say which clip they are."""
+    """Features, in memory, that say which clip they are; numbers start at `first`."""
 
-    def __init__(self, counts):
-        self.counts = counts
+    def __init__(self, counts, first=0):
+        self.counts, self.first = counts, first
 
     def __getitem__(self, index):
-        return torch.full((self.counts[index], 2), float(index))
+        return torch.full((self.counts[index], 2), float(self.first + index))
 
 
 @pytest.fixture
 def batches():
     counts = [10 + (7 * index) % 23 for index in range(11)]
-    return SpeechBatches(NumberedStore(counts), [f"text {index}" for index in range(11)], batch_size=4, seed=0)
+    stores = [NumberedStore(counts[:7]), NumberedStore(counts[7:], first=7)]
+    return SpeechBatches(stores, [f"text {index}" for index in range(11)], batch_size=4, seed=0)
 
 
 def indices_of(batch):
     return [int(clip[0, 0]) for clip in batch.features]
 
 
-def test_an_epoch_has_every_clip_once_beside_its_own_text(batches):
+def test_an_epoch_has_every_clip_of_all_splits_once_beside_its_own_text(batches):
     epoch = list(batches(0))
     assert len(epoch) == len(batches) == 3
     assert sorted(index for batch in epoch for index in indices_of(batch)) == list(range(11))
     for batch in epoch:
         assert batch.texts == [f"text {index}" for index in indices_of(batch)]
+        assert [len(clip) for clip in batch.features] == [batches.lengths[index] for index in indices_of(batch)]
 
 
 def test_the_same_epoch_gives_the_same_batches_and_another_one_others(batches):
@@ -143,12 +145,13 @@ def test_a_broken_run_is_resumed_to_the_same_weights(tiny_run, tmp_path, monkeyp
 
 
 def test_the_command_line_trains_and_says_where_the_result_is(tiny_run, tmp_path, monkeypatch, capsys):
-    config_in(tmp_path, tiny_run, num_epochs=1, validation_interval=3)
+    # 10 clips in batches of 2 are 5 updates
+    config_in(tmp_path, tiny_run, num_epochs=1, validation_interval=5, train_splits=["train", "test"])
     monkeypatch.setattr("sys.argv", ["train", "--config", str(tmp_path / "config.yaml")])
     main()
     output = capsys.readouterr().out
     log = json.loads((tmp_path / "run" / "training_log.json").read_text())
-    assert f"best wer {log[0]['wer']:.4f} at step 3" in output
+    assert f"best wer {log[0]['wer']:.4f} at step 5" in output
     assert f"python -m course_lib.transcribe --model {tmp_path / 'run'}" in output
     assert load_slam(tmp_path / "run").projector.k == 5
 

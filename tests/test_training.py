@@ -13,6 +13,7 @@ from torch import nn
 from course_lib import training
 from course_lib.checkpoints import load_state, trainable_weights
 from course_lib.prompt import StepOutput
+from course_lib.systems import SlamConfig
 from course_lib.training import Trainer, TrainSettings, learning_rate_factor
 
 
@@ -353,11 +354,15 @@ def test_a_tracker_gets_the_settings_and_the_figures_of_every_validation(tmp_pat
             self.ended = True
 
     monkeypatch.setattr(training, "Accelerator", Recorder)
-    trainer = make_trainer(tmp_path, tracker="tensorboard", validate=scripted(0.5, 0.25, 0.125, 0.0))
+    config = SlamConfig(encoder_name="a", llm_name="b", data="c", **vars(settings(tracker="tensorboard")))
+    trainer = Trainer(Line(), Batches(), 4, scripted(0.5, 0.25, 0.125, 0.0), config, tmp_path)
     trainer.fit()
     recorder = trainer.accelerator
     assert recorder.asked_for == "tensorboard"
-    assert recorder.config["lr"] == 0.05
+    assert (recorder.config["lr"], recorder.config["prompt"]) == (0.05, config.prompt)
+    # lists and None are what TensorBoard's own code refuses
+    assert all(isinstance(value, int | float | str) for value in recorder.config.values())
+    assert {"train_splits", "train_clips"} <= set(recorder.config)
     assert [(step, values["wer"]) for step, values in recorder.logged] == [(2, 0.5), (4, 0.25), (6, 0.125), (8, 0.0)]
     assert recorder.ended
 

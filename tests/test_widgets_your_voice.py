@@ -1,4 +1,6 @@
+import base64
 import io
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -18,7 +20,8 @@ def recording(seconds: float = 1.0, format: str = "WAV") -> bytes:
 
 
 def upload(demo: YourVoice, name: str, content: bytes) -> None:
-    demo.upload.value = ({"name": name, "type": "", "size": len(content), "content": memoryview(content), "last_modified": None},)
+    file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
+    demo.upload.value = ({**file, "last_modified": datetime(2026, 1, 1, tzinfo=UTC)},)
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def demo() -> YourVoice:
 
 def test_the_static_twin_shows_the_example_to_viewers_without_python(demo):
     data, _ = demo._repr_mimebundle_()
-    assert data["image/png"].startswith(PNG)
+    assert base64.b64decode(data["image/png"]).startswith(PNG)
     assert "example.wav" in data["text/plain"]
     assert "application/vnd.jupyter.widget-view+json" in data
     assert "<b>8000 samples</b>" in demo.text.value
@@ -39,7 +42,7 @@ def test_an_upload_is_transcribed_and_drawn(demo, format):
     upload(demo, f"min stemme.{format.lower()}", recording(1.0, format))
     assert "min stemme" in demo.text.value
     assert "1.0 s" in demo.text.value
-    assert demo.picture.value.startswith(PNG)
+    assert bytes(demo.picture.value).startswith(PNG)
     assert demo.picture.layout.display != "none"
 
 

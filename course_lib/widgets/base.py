@@ -1,5 +1,6 @@
 """What all live demos share: a layout, and a static twin for viewers in which no Python runs (GitHub, an untrusted Lab)."""
 
+import base64
 import io
 
 import ipywidgets
@@ -20,8 +21,8 @@ class Demo(ipywidgets.VBox):
         super().__init__(children, layout=ipywidgets.Layout(max_width="760px"))
         self.twin_png, self.twin_text = twin_png, twin_text
 
-    def _repr_mimebundle_(self, **kwargs) -> dict[str, object]:
+    def _repr_mimebundle_(self, **kwargs) -> tuple[dict[str, object], dict[str, object]]:
         """The live view for a notebook with a kernel, a picture and a sentence for every other viewer."""
         bundle = super()._repr_mimebundle_(**kwargs) or {}
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        return {**data, "image/png": self.twin_png, "text/plain": self.twin_text}, metadata
+        return {**data, "image/png": base64.b64encode(self.twin_png).decode(), "text/plain": self.twin_text}, metadata

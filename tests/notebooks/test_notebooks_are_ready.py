@@ -30,7 +30,9 @@ def test_every_code_cell_was_run_in_order_and_without_an_error(notebook):
 
 
 def test_cells_are_short_and_the_file_is_small(notebook):
-    longest = max(sum(bool(line.strip()) for line in "".join(cell["source"]).splitlines()) for cell in cells_of(notebook, "code"))
+    longest = max(
+        sum(bool(line.strip()) for line in "".join(cell["source"]).splitlines()) for cell in cells_of(notebook, "code")
+    )
     assert longest <= 15
     assert notebook.stat().st_size <= 1_000_000
 

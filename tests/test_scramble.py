@@ -1,0 +1,122 @@
+"""Each kind of damage does to the pieces what its name says, and none at all leaves the sentence whole."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from course_lib.scramble import SILENCE, Scramble, Scrambler
+
+SENTENCE = "min bror spiser en varm suppe på øen"
+NONE = Scramble(dropout=(0.0, 0.0), double=0.0, drop=0.0, swap=0.0, glue=0.0, silence=0.0, edge=0)
+
+
+@pytest.fixture
+def scramble(tiny_llm):
+    """Scramble SENTENCE with some of the damages, many times."""
+
+    def run(times=200, **damages):
+        scrambler = Scrambler(tiny_llm.tokenizer, replace(NONE, **damages), random.Random(0))
+        return [scrambler.pieces(SENTENCE) for _ in range(times)]
+
+    return run
+
+
+@pytest.fixture
+def plain(tiny_llm):
+    return tiny_llm.tokenizer(SENTENCE).input_ids
+
+
+def test_without_any_damage_the_pieces_are_the_sentence(scramble, plain, tiny_llm):
+    assert scramble(times=1) == [plain]
+    assert tiny_llm.tokenizer.decode(plain) == SENTENCE
+
+
+def test_the_same_rng_gives_the_same_pieces(tiny_llm):
+    def pieces(seed):
+        scrambler = Scrambler(tiny_llm.tokenizer, Scramble(), random.Random(seed))
+        return [scrambler.pieces(SENTENCE) for _ in range(20)]
+
+    assert pieces(1) == pieces(1)
+    assert pieces(1) != pieces(2)
+
+
+def test_dropout_cuts_at_other_places_but_loses_no_letter(scramble, plain, tiny_llm):
+    cut = scramble(dropout=(0.5, 0.5))
+    assert {tiny_llm.tokenizer.decode(pieces) for pieces in cut} == {SENTENCE}
+    assert len({tuple(pieces) for pieces in cut}) > 100
+    assert sum(map(len, cut)) > 200 * len(plain)
+
+
+def test_full_dropout_leaves_single_bytes(scramble):
+    assert {len(pieces) for pieces in scramble(dropout=(1.0, 1.0))} == {len(SENTENCE.encode())}
+
+
+def test_dropout_never_stays_in_the_tokenizer_that_cuts_the_answers(scramble, plain, tiny_llm):
+    scramble(dropout=(1.0, 1.0))
+    assert {tuple(tiny_llm.tokenizer(SENTENCE).input_ids) for _ in range(20)} == {tuple(plain)}
+
+
+def test_doubling_repeats_pieces_in_their_place_four_times_at_most(scramble, plain):
+    for pieces in scramble(double=1.0):
+        left = [*pieces]
+        for piece in plain:
+            repeats = 0
+            while left and left[0] == piece and repeats < 4:
+                left.pop(0)
+                repeats += 1
+            assert repeats >= 1
+        assert left == []
+    mean = sum(map(len, scramble(double=1.0))) / 200 / len(plain)
+    assert 1.5 < mean < 2.5
+
+
+def test_dropping_loses_about_half_of_its_highest_rate(scramble, plain):
+    kept = scramble(times=400, drop=0.5)
+    assert all(set(pieces) <= set(plain) for pieces in kept)
+    assert 0.7 < sum(map(len, kept)) / 400 / len(plain) < 0.8
+
+
+def test_swapping_changes_pieces_but_not_their_number(scramble, plain):
+    swapped = scramble(times=400, swap=0.5)
+    assert {len(pieces) for pieces in swapped} == {len(plain)}
+    changed = sum(a != b for pieces in swapped for a, b in zip(pieces, plain, strict=True)) / 400 / len(plain)
+    assert 0.2 < changed < 0.3
+
+
+def test_glueing_takes_the_spaces_away_and_no_letter(tiny_llm, plain):
+    scrambler = Scrambler(tiny_llm.tokenizer, NONE, random.Random(0))
+    glued = [piece for whole in plain for piece in scrambler._damage(whole, ALWAYS_GLUE)]
+    assert not {*glued} & {*scrambler.unspaced, scrambler.space_id}
+    text = tiny_llm.tokenizer.decode(glued)
+    assert text.replace(" ", "") == SENTENCE.replace(" ", "")
+    assert text.count(" ") <= 2 < SENTENCE.count(" ")  # a piece that exists only with its space keeps it
+
+
+def test_glueing_happens_at_a_rate_of_the_sentences_own(scramble, tiny_llm):
+    spaces = [tiny_llm.tokenizer.decode(pieces).count(" ") for pieces in scramble(glue=1.0)]
+    assert min(spaces) <= 2
+    assert max(spaces) == SENTENCE.count(" ")
+
+
+ALWAYS_GLUE = {"double": 0.0, "drop": 0.0, "swap": 0.0, "glue": 1.0, "silence": 0.0}
+
+
+def test_silence_comes_between_pieces_and_at_the_edges(scramble, plain, tiny_llm):
+    silence_id = tiny_llm.tokenizer.convert_tokens_to_ids(SILENCE)
+    for pieces in scramble(silence=1.0):
+        assert [piece for piece in pieces if piece != silence_id] == plain
+        assert pieces[-1] != silence_id
+    edges = scramble(edge=3)
+    for pieces in edges:
+        start = pieces.index(plain[0])
+        assert pieces[:start] == [silence_id] * start
+        assert pieces[start : start + len(plain)] == plain
+        assert set(pieces[start + len(plain) :]) <= {silence_id}
+    assert {pieces.index(plain[0]) for pieces in edges} == {0, 1, 2, 3}
+
+
+def test_every_sentence_draws_its_own_rates_so_some_stay_easy(scramble, plain):
+    lengths = [len(pieces) for pieces in scramble(double=0.9)]
+    assert min(lengths) == len(plain)
+    assert max(lengths) > 2 * len(plain)
