@@ -67,7 +67,7 @@ def augment(waveform: Waveform, seed: str) -> OtherWaveform:
     rng = random.Random(seed)
     noise_rng = np.random.default_rng(rng.getrandbits(64))
     waveform = change_speed(waveform, rng.uniform(0.88, 1.14))
-    waveform = add_silence(waveform, rng.uniform(0.0, 0.6), rng.uniform(0.05, 0.7))
+    waveform = add_silence(waveform, rng.uniform(0.0, 0.8), rng.uniform(0.05, 0.8))
     for chance, step in _steps(rng, noise_rng):
         if rng.random() < chance:
             waveform = step(waveform)

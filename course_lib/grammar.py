@@ -97,7 +97,7 @@ def _check_slots(classes: dict[str, WordClass], rules: dict[str, list[tuple[floa
     for rule, templates in rules.items():
         for _, template in templates:
             for name, _, form, agrees_with in SLOT.findall(template):
-                known = name in rules or name in classes or name in ("any_word", "number")
+                known = name in rules or name in classes or name in ("any_word", "number", "small_number")
                 form_known = not form or (name in classes and form in classes[name].forms)
                 if not known or not form_known or (agrees_with and agrees_with not in classes):
                     raise ValueError(f"danish_grammar.yaml: rule {rule}: no such word or form in {template!r}")
@@ -111,9 +111,9 @@ def _all_words(classes: dict[str, WordClass], rules: dict[str, list[tuple[float,
     return sorted(set(words) - {"many"})
 
 
-def _draw_number(rng: random.Random) -> str:
+def _draw_number(rng: random.Random, largest: int) -> str:
     """Small numbers are common in speech, hundreds are rarer; 0 and 1 are left out for their grammar (en or et)."""
-    low, high = rng.choices([(2, 20), (21, 100), (101, 999)], weights=[5, 4, 1])[0]
+    low, high = rng.choices([(2, 20), (21, 99), (100, 999)], weights=[5, 4, 1 if largest > 99 else 0])[0]
     return number_to_words(rng.randint(low, high))
 
 
@@ -137,8 +137,8 @@ def _fill(grammar: Grammar, slot: re.Match, drawn: dict[str, list[str]], rng: ra
     name, number, form, agrees_with = slot.groups()
     if name == "any_word":
         return rng.choice(grammar.words)
-    if name == "number":
-        return _draw_number(rng)
+    if name in ("number", "small_number"):
+        return _draw_number(rng, 99 if name == "small_number" else 999)
     if name in grammar.rules:
         return _expand(grammar, name, rng)
     forms = grammar.classes[name].forms

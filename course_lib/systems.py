@@ -35,6 +35,7 @@ class SlamConfig(TrainSettings):
     k: int = 5
     projector_hidden_dim: int = 512
     projector_dropout: float = 0.0
+    ctc_warmup_epochs: int = 0
     freeze_encoder: bool = True
     freeze_llm: bool = True
     prompt: str = PROMPT
@@ -58,6 +59,8 @@ class SlamConfig(TrainSettings):
         for name in ("freeze_encoder", "freeze_llm"):
             if not getattr(self, name):
                 found.append(f"{name}: false is not supported; this course trains the projector alone")
+        if self.ctc_warmup_epochs < 0:
+            found.append(f"ctc_warmup_epochs: {self.ctc_warmup_epochs}, must not be negative")
         if self.max_audio_length > 30:
             found.append(f"max_audio_length: {self.max_audio_length} s; Whisper's encoder hears 30 s at most")
         if not 0 <= self.projector_dropout < 1:

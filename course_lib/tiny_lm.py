@@ -4,7 +4,7 @@ The full course freezes Qwen2.5, which learnt to copy, correct and continue text
 three million parameters and must learn just enough of that to be worth freezing. Two text-only tasks do it:
 
 * continue: predict the next token of a Danish sentence, as any language model does;
-* retype: read a sentence as a scrambled string of pieces (cut differently, doubled, dropped, swapped, padded and noisy),
+* retype: read a sentence as a scrambled string of pieces (cut differently, doubled, dropped, misheard, padded and noisy),
   then the prompt, then write the sentence as it should be. For a large model, copying what stands in its context is a
   by-product of its training; ours practises it. Audio tokens will later take the place of the pieces.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from torch.utils.data import ConcatDataset
 
 from course_lib.config import load_config, save_config
+from course_lib.ctc_warmup import Speller
 from course_lib.datasets import Example, FeatureStore, encode_examples, length_batches, load_examples
 from course_lib.metrics import character_error_rate, word_error_rate
 from course_lib.slam import SlamASR, SpeechBatch
@@ -36,7 +37,7 @@ class SpeechCheck:
     """Validation by transcribing: WER and CER of decoded text, and beside them the loss and token accuracy under teacher
     forcing, where the model is shown the right words so far. The last is always the most flattering."""
 
-    def __init__(self, slam: SlamASR, store: FeatureStore, texts: list[str], batch_size: int, max_new_tokens: int):
+    def __init__(self, slam: SlamASR | Speller, store: FeatureStore, texts: list[str], batch_size: int, max_new_tokens: int):
         self.slam, self.store, self.texts, self.max_new_tokens = slam, store, texts, max_new_tokens
         order = sorted(range(len(texts)), key=lambda index: store.counts[index])
         self.batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -67,12 +68,38 @@ def train(config: SlamConfig, resume: bool = False) -> Progress:
     *train_stores, dev_store = (encode_examples(e, slam.encoder, config.max_audio_length) for e in (*train_sets, dev_set))
     texts = [text for train_set in train_sets for text in texts_of(train_set)]
     batches = SpeechBatches(train_stores, texts, config.batch_size, config.seed)
+    save_config(config, Path(config.run_folder) / CONFIG_NAME)
+    seconds = warm_up(slam, batches, dev_store, texts_of(dev_set), config, resume) if config.ctc_warmup_epochs else 0.0
     check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size, config.max_new_tokens)
     trainer = Trainer(slam, batches, len(batches), check, config, Path(config.run_folder))
+    trainer.progress.seconds = seconds
+    if resume and (trainer.has_checkpoint() or not config.ctc_warmup_epochs):
+        trainer.resume()
+    return trainer.fit()
+
+
+def warm_up(
+    slam: SlamASR, batches: SpeechBatches, dev_store: FeatureStore, dev_texts: list[str], config: SlamConfig, resume: bool
+) -> float:
+    """Let the projector learn to spell first (see `ctc_warmup`), in a run folder of its own; returns the seconds it took."""
+    settings = dataclasses.replace(
+        config,
+        num_epochs=config.ctc_warmup_epochs,
+        patience=config.ctc_warmup_epochs + 1,
+        validation_interval=max(1, len(batches) // config.gradient_accumulation_steps),
+        monitor="cer",
+        tracker="none",
+    )
+    speller = Speller(slam)
+    measure = SpeechCheck(speller, dev_store, dev_texts, config.batch_size, 0)
+
+    def check() -> dict[str, float]:
+        return {name: figure for name, figure in measure().items() if name in ("cer", "wer", "loss")}
+
+    trainer = Trainer(speller, batches, len(batches), check, settings, Path(config.run_folder) / "ctc_warmup")
     if resume:
         trainer.resume()
-    save_config(config, Path(config.run_folder) / CONFIG_NAME)
-    return trainer.fit()
+    return trainer.fit().seconds
 
 
 def texts_of(examples: list[Example]) -> list[str]:

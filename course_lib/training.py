@@ -139,10 +139,14 @@ class Trainer:
         self.accelerator.end_training()
         return self.progress
 
+    def has_checkpoint(self) -> bool:
+        """Whether the run folder has something to resume from."""
+        return (self.run_folder / "training_state.pt").is_file()
+
     def resume(self) -> None:
         """Go on from the last checkpoint of the run folder, as if the run had never stopped."""
         path = self.run_folder / "training_state.pt"
-        if not path.is_file():
+        if not self.has_checkpoint():
             raise FileNotFoundError(f"{path}: nothing to resume; start without --resume")
         state = load_state(path)
         load_weights(self.accelerator.unwrap_model(self.model), self.run_folder / "last.safetensors")

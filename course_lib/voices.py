@@ -25,7 +25,7 @@ ESPEAK_RATE = 22_050
 
 SHIPPED_VOICES = (
     "Alex Alicia Andrea Andy Annie Denis Diogo Gene Henrique Hugo Jacky Lee Marco Mario Michael Mike Nguyen Reed "
-    "adam anika antonio aunty belinda benjamin boris caleb david ed edward f1 f2 f3 f4 grandma ian john kaukovalta klatt "
+    "adam anika antonio aunty belinda benjamin boris david ed edward f1 f2 f3 f4 grandma ian john kaukovalta klatt "
     "klatt2 klatt4 linda m1 m2 m3 m5 m7 marcelo max michel miguel norbert pablo paul pedro quincy rob robert sandro "
     "shelby steph travis victor zac"
 ).split()

@@ -1,0 +1,135 @@
+"""The warm-up: spelling by the nearest letter, CTC's loss as PyTorch has it, and nothing trained but the projector."""
+
+import dataclasses
+import itertools
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from course_lib.config import load_config
+from course_lib.ctc_warmup import BLANK, SHARPNESS, Speller
+from course_lib.scramble import LETTERS, SILENCE
+from course_lib.slam import SpeechBatch
+from course_lib.systems import SlamConfig, load_slam
+from course_lib.train import train
+from course_lib.training import Trainer
+
+
+@pytest.fixture
+def slam(tiny_run):
+    return load_slam(tiny_run.folder)
+
+
+@pytest.fixture
+def speller(slam):
+    return Speller(slam)
+
+
+def as_tokens(speller, text):
+    """Audio tokens that are exactly the embeddings of these letters; "-" is the blank, "_" a space."""
+    places = [0 if letter == "-" else speller.letters.index(" " if letter == "_" else letter) for letter in text]
+    return speller.embeddings[places]
+
+
+@pytest.mark.parametrize(
+    "tokens, text",
+    [("---", ""), ("kat", "kat"), ("--kkk-aa-t-", "kat"), ("o-t-t-e", "otte"), ("otte", "ote"), ("_en__-ø_", "en ø"), ("blåbær", "blåbær")],
+)
+def test_repeats_merge_and_blanks_go(speller, monkeypatch, tokens, text):
+    monkeypatch.setattr(speller.slam, "audio_tokens", lambda features: features)
+    assert speller.transcribe_features([as_tokens(speller, tokens)]) == [text]
+
+
+def test_shorter_clips_of_a_batch_are_spelled_as_if_alone(speller, monkeypatch):
+    monkeypatch.setattr(speller.slam, "audio_tokens", lambda features: features)
+    clips = [as_tokens(speller, text) for text in ("ål", "-r-ø-d-g-r-ø-d-", "æ")]
+    assert speller.transcribe_features(clips) == ["ål", "rødgrød", "æ"]
+
+
+def test_a_token_that_is_a_letter_scores_as_that_letter(speller, monkeypatch):
+    monkeypatch.setattr(speller.slam, "audio_tokens", lambda features: features)
+    scores, lengths = speller.scores([as_tokens(speller, "-" + LETTERS)])
+    assert lengths.tolist() == [30]
+    assert scores[0].argmax(dim=-1).tolist() == [BLANK, *range(2, 31)]
+    assert torch.allclose(scores.exp().sum(dim=-1), torch.ones(1, 30), atol=1e-5)
+    assert float(scores[0].max(dim=-1).values.exp().min()) > 0.9, f"SHARPNESS {SHARPNESS} leaves too much doubt"
+
+
+def test_the_loss_is_that_of_torch_clip_by_clip(speller):
+    features, texts = [torch.randn(60, 512), torch.randn(41, 512)], ["en blå bil", "idé nej"]
+    ours = speller.loss(SpeechBatch(features, texts))
+    assert ours.label_tokens == sum(map(len, texts))
+    losses = []
+    for clip, text in zip(features, texts, strict=True):
+        scores, _ = speller.scores([clip])
+        target = torch.tensor([speller.letters.index(letter) for letter in text.replace("é", "")])
+        losses.append(nn.CTCLoss(blank=0)(scores[0], target, torch.tensor(len(scores[0])), torch.tensor(len(target))))
+    assert float(ours.loss) == pytest.approx(float(torch.stack(losses).mean().detach()), rel=1e-4)
+
+
+def test_a_clip_too_short_for_its_text_teaches_nothing(speller):
+    speller.slam.requires_grad_(False)
+    speller.slam.projector.requires_grad_(True)
+    loss = speller(SpeechBatch([torch.randn(6, 512)], ["hvornår kommer toget"])).loss
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(not parameter.grad.any() for parameter in speller.slam.projector.parameters())
+
+
+def test_it_learns_to_spell_and_changes_nothing_but_the_projector(slam, tmp_path, tiny_run):
+    torch.manual_seed(0)
+    batch = SpeechBatch([torch.randn(40, 512), torch.randn(30, 512)], ["hej", "nul"])
+    settings = dataclasses.replace(
+        load_config(tiny_run.config, SlamConfig), num_epochs=60, lr=3e-3, validation_interval=60, warmup_steps=1, monitor="loss"
+    )
+    speller = Speller(slam)
+    before = {name: weight.clone() for name, weight in speller.state_dict(keep_vars=False).items()}
+    trainer = Trainer(speller, lambda epoch: [batch], 1, lambda: {"loss": float(speller.loss(batch).loss)}, settings, tmp_path)
+    trainer.fit()
+    assert speller.transcribe_features(batch.features) == ["hej", "nul"]
+    changed = {name for name, weight in speller.state_dict().items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert all(name.startswith("slam.projector.") for name in changed)
+
+
+def test_a_tokenizer_without_a_token_for_silence_is_refused(slam, monkeypatch):
+    without = {token: index for token, index in slam.tokenizer.get_vocab().items() if token != SILENCE}
+    monkeypatch.setattr(slam.tokenizer, "get_vocab", lambda: without)
+    with pytest.raises(ValueError, match=r"ctc_warmup_epochs: needs a tokenizer with <\|silence\|>"):
+        Speller(slam)
+
+
+@pytest.fixture(scope="module")
+def warmed_run(tiny_run, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("warm") / "run"
+    config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), ctc_warmup_epochs=2, run_folder=str(folder))
+    train(config)
+    return config, folder
+
+
+def test_training_spells_first_and_counts_the_minutes_of_both(warmed_run):
+    _, folder = warmed_run
+    spelling, reading = (json.loads((folder / name / "training_log.json").read_text()) for name in ("ctc_warmup", "."))
+    assert [set(row) & {"cer", "wer", "loss"} for row in spelling] == [{"cer", "wer", "loss"}] * 2
+    assert "token_accuracy_teacher_forced" not in spelling[0]
+    assert reading[0]["seconds"] > spelling[-1]["seconds"]
+
+
+def test_resume_goes_on_where_the_run_stopped_in_either_half(warmed_run):
+    config, folder = warmed_run
+    finished = (folder / "best.safetensors").read_bytes()
+    logs = {path: path.read_text() for path in folder.rglob("training_log.json")}
+    for name in ("training_state.pt", "last.safetensors", "best.safetensors", "training_log.json"):
+        (folder / name).unlink()
+    train(config, resume=True)
+    assert (folder / "best.safetensors").read_bytes() == finished
+    assert {path for path in folder.rglob("training_log.json")} == set(logs)
+    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+        train(dataclasses.replace(config, run_folder=str(folder.parent / "empty")), resume=True)
+
+
+def test_letters_are_in_the_order_of_the_danish_alphabet(speller):
+    assert "".join(speller.letters) == " " + LETTERS
+    assert [letter for letter, _ in itertools.groupby(speller.letters)] == speller.letters
