@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class ConcatProjector(nn.Module):
     """Concatenate `k` frames, then Linear → ReLU → Linear.
 
-    Whisper-base into Qwen2.5-3B: 2560 → 512 → 2048, which is 2,361,856 parameters. Into our tiny model: 2560 → 512 → 256,
-    1,442,560. `dropout` blanks that share of the features while training, so that no single one is relied upon.
+    Whisper-base into Qwen2.5-3B, k = 5: 2560 → 512 → 2048, which is 2,361,856 parameters. Into our tiny model, k = 2:
+    1024 → 1024 → 256, 1,312,000. `dropout` blanks that share of the features while training, so that no single one is relied upon.
     """
 
     def __init__(self, feature_dim: int, llm_dim: int, k: int = 5, hidden_dim: int = 512, dropout: float = 0.0):
@@ -24,7 +24,7 @@ class ConcatProjector(nn.Module):
         )
 
     def forward(self, features: Float[Tensor, "batch frames features"]) -> Float[Tensor, "batch tokens llm_dim"]:
-        """Project; a tail of fewer than `k` frames (under 0.1 s) is dropped, as in SLAM-LLM."""
+        """Project; a tail of fewer than `k` frames (under k × 20 ms) is dropped, as in SLAM-LLM."""
         frames = features.shape[1] // self.k * self.k
         stacked = rearrange(features[:, :frames], "batch (tokens k) d -> batch tokens (k d)", k=self.k)
         return self.layers(stacked)

@@ -1,6 +1,6 @@
 """Sound → text through three parts: a frozen encoder, a projector, a frozen language model (SLAM-ASR, Ma et al. 2024).
 
-    features [frames, 512] → audio tokens [frames // 5, llm_dim] → [audio][prompt] → the model writes the answer
+    features [frames, 512] → audio tokens [frames // k, llm_dim] → [audio][prompt] → the model writes the answer
 
 The projector is the only part with gradients. Encoder and language model stay in eval mode whatever `train()` says.
 """
