@@ -13,7 +13,8 @@ class ConcatProjector(nn.Module):
     """Concatenate `k` frames, then Linear → ReLU → Linear.
 
     Whisper-base into Qwen2.5-3B, k = 5: 2560 → 512 → 2048, which is 2,361,856 parameters. Into our tiny model, k = 2:
-    1024 → 1024 → 256, 1,312,000. `dropout` blanks that share of the features while training, so that no single one is relied upon.
+    1024 → 1024 → 256, which is 1,312,000. `dropout` blanks that share of the features while training, so that no single one
+    is relied upon.
     """
 
     def __init__(self, feature_dim: int, llm_dim: int, k: int = 5, hidden_dim: int = 512, dropout: float = 0.0):

@@ -15,7 +15,26 @@ SILENCE = "<|silence|>"
 
 LETTERS = "abcdefghijklmnopqrstuvwxyzæøå"
 
-SOUND_ALIKE = ("aæe", "eiæ", "iyj", "eøy", "oåu", "åa", "bp", "dtg", "gkr", "fv", "mn", "rl", "sz", "sc", "kc", "jg", "vu", "hr")
+SOUND_ALIKE = (
+    "aæe",
+    "eiæ",
+    "iyj",
+    "eøy",
+    "oåu",
+    "åa",
+    "bp",
+    "dtg",
+    "gkr",
+    "fv",
+    "mn",
+    "rl",
+    "sz",
+    "sc",
+    "kc",
+    "jg",
+    "vu",
+    "hr",
+)
 """Letters that are easily heard as one another in Danish: "bager" and "pager", "gade" and "gate", "mor" and "mår"."""
 
 

@@ -34,8 +34,16 @@ def as_tokens(speller, text):
 
 
 @pytest.mark.parametrize(
-    "tokens, text",
-    [("---", ""), ("kat", "kat"), ("--kkk-aa-t-", "kat"), ("o-t-t-e", "otte"), ("otte", "ote"), ("_en__-ø_", "en ø"), ("blåbær", "blåbær")],
+    ("tokens", "text"),
+    [
+        ("---", ""),
+        ("kat", "kat"),
+        ("--kkk-aa-t-", "kat"),
+        ("o-t-t-e", "otte"),
+        ("otte", "ote"),
+        ("_en__-ø_", "en ø"),
+        ("blåbær", "blåbær"),
+    ],
 )
 def test_repeats_merge_and_blanks_go(speller, monkeypatch, tokens, text):
     monkeypatch.setattr(speller.slam, "audio_tokens", lambda features: features)
@@ -125,7 +133,7 @@ def test_resume_goes_on_where_the_run_stopped_in_either_half(warmed_run):
         (folder / name).unlink()
     train(config, resume=True)
     assert (folder / "best.safetensors").read_bytes() == finished
-    assert {path for path in folder.rglob("training_log.json")} == set(logs)
+    assert set(folder.rglob("training_log.json")) == set(logs)
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
         train(dataclasses.replace(config, run_folder=str(folder.parent / "empty")), resume=True)
 

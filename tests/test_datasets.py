@@ -147,9 +147,7 @@ def test_a_missing_column_is_named_beside_those_there_are(folder):
 
 
 def test_a_missing_table_says_how_to_make_one(tmp_path):
-    with pytest.raises(
-        DataError, match=r"asr\.csv: no such file; make synthetic speech with: python -m course_lib\.synth"
-    ):
+    with pytest.raises(DataError, match=r"asr\.csv: no such file; make synthetic speech with: python -m course_lib\.synth"):
         load_examples(str(tmp_path / "asr.csv"), "train")
 
 
@@ -206,9 +204,7 @@ def test_common_voice_sentences_are_normalised_and_their_quotes_are_only_quotes(
 
 
 def test_common_voice_rows_without_sound_or_words_are_bad_rows(common_voice):
-    with pytest.raises(
-        DataError, match=r"dev\.tsv: 2 of 5 rows cannot be used\n  row 5 .*no such file\n  row 6 .*empty"
-    ):
+    with pytest.raises(DataError, match=r"dev\.tsv: 2 of 5 rows cannot be used\n  row 5 .*no such file\n  row 6 .*empty"):
         load_examples(str(common_voice), "dev")
     assert len(load_examples(str(common_voice), "dev", skip_bad=True)) == 3
     with pytest.raises(DataError, match=r"test\.tsv: no such file"):

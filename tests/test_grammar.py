@@ -27,9 +27,7 @@ SIZES = {"train": 4_000, "dev": 80, "test": 120}
 
 def columns(*names):
     """Pairs of two columns over all noun classes that have both: columns("one", "article") maps noun → article."""
-    classes = [
-        c for name, c in load_grammar().classes.items() if {"article", *names} <= {*c.forms} and name not in NOT_NOUNS
-    ]
+    classes = [c for name, c in load_grammar().classes.items() if {"article", *names} <= {*c.forms} and name not in NOT_NOUNS]
     return {tuple(row[c.forms.index(name)] for name in names) for c in classes for row in c.rows}
 
 

@@ -25,9 +25,7 @@ WEIGHTS = sorted(str(path.relative_to(DATA_FOLDER)) for path in DATA_FOLDER.rglo
 def stated_digests():
     """Weights file → its SHA-256, from the table in data/README.md."""
     text = (DATA_FOLDER / "README.md").read_text(encoding="utf-8")
-    return dict(
-        re.findall(r"^\|\s*`?([^|`\s]+\.safetensors)`?\s*\|.*`?\b([0-9a-f]{64})\b`?\s*\|\s*$", text, re.MULTILINE)
-    )
+    return dict(re.findall(r"^\|\s*`?([^|`\s]+\.safetensors)`?\s*\|.*`?\b([0-9a-f]{64})\b`?\s*\|\s*$", text, re.MULTILINE))
 
 
 def rows():

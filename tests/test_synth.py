@@ -92,16 +92,12 @@ def test_an_augmented_split_has_the_sentences_and_voices_of_the_clean_one(split)
 
 
 def test_an_unknown_split_is_refused_with_the_list_of_those_there_are():
-    with pytest.raises(
-        ValueError, match="no split named 'validation'; there are train, words, dev, test, dev-augmented"
-    ):
+    with pytest.raises(ValueError, match="no split named 'validation'; there are train, words, dev, test, dev-augmented"):
         write_script("validation", 3)
 
 
 def test_asr_csv_has_its_five_columns_and_every_row_loads(corpus):
-    assert (corpus / "asr.csv").read_text(encoding="utf-8").splitlines()[
-        0
-    ] == "audio_path,transcription,split,voice,seconds"
+    assert (corpus / "asr.csv").read_text(encoding="utf-8").splitlines()[0] == "audio_path,transcription,split,voice,seconds"
     rows = read(corpus / "asr.csv")
     assert len(rows) == CLIPS == len([*(corpus / "wav").iterdir()])
     for row, line in zip(rows, write_script("train", CLIPS, seed=3), strict=True):
@@ -183,9 +179,7 @@ def test_a_split_is_spoken_once_and_then_taken_from_the_cache(monkeypatch):
     first = ensure_split("dev", 7, seed=41)
     assert first == ensure_split("dev", 7, seed=41)
     assert first.is_relative_to(cache_folder())
-    assert (
-        len({first, ensure_split("dev", 8, seed=41), ensure_split("dev", 7, seed=42), ensure_split("test", 7, 41)}) == 4
-    )
+    assert len({first, ensure_split("dev", 8, seed=41), ensure_split("dev", 7, seed=42), ensure_split("test", 7, 41)}) == 4
     ensure_split("test", seed=41)
     assert made == [("dev", 7, 41), ("dev", 8, 41), ("dev", 7, 42), ("test", 7, 41), ("test", synth.SPLITS["test"], 41)]
     monkeypatch.setattr(synth, "CORPUS_VERSION", "2")
@@ -230,9 +224,7 @@ def test_the_command_line_makes_the_small_shipped_slice(tmp_path, monkeypatch, c
     assert max(len(row["transcription"]) for row in rows) <= 26
     assert sum(" " in row["transcription"] for row in rows) >= 20
     for row in rows[::7]:
-        assert float(row["seconds"]) == pytest.approx(
-            len(load_audio(tmp_path / row["audio_path"])) / SAMPLE_RATE, abs=0.00051
-        )
+        assert float(row["seconds"]) == pytest.approx(len(load_audio(tmp_path / row["audio_path"])) / SAMPLE_RATE, abs=0.00051)
     for split in ("train", "dev", "test"):
         script = {(line.text, line.voice) for line in write_script(split, 60)}
         assert {(row["transcription"], row["voice"]) for row in rows if row["split"] == split} <= script
@@ -242,9 +234,7 @@ def test_the_command_line_makes_all_splits_or_one(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(synth, "make_corpus", lambda *arguments: made.append(arguments))
     monkeypatch.setattr(synth, "ensure_split", lambda *arguments: made.append(arguments))
-    monkeypatch.setattr(
-        sys, "argv", ["synth", "--split", "dev", "--clips", "5", "--output", str(tmp_path), "--seed", "9"]
-    )
+    monkeypatch.setattr(sys, "argv", ["synth", "--split", "dev", "--clips", "5", "--output", str(tmp_path), "--seed", "9"])
     synth.main()
     assert made == [(tmp_path / "dev", "dev", 5, 9)]
     made.clear()

@@ -45,9 +45,7 @@ def test_every_voice_speaks_and_no_two_sound_the_same():
 )
 def test_what_was_spoken_or_went_wrong_before_does_not_change_a_voice(voice, why, monkeypatch):
     first = espeak().speak("hvad koster det", voice)
-    espeak().speak(
-        "min bror spiser en varm suppe", "grandma", words_per_minute=120, pitch=80, pitch_range=5, word_gap=9
-    )
+    espeak().speak("min bror spiser en varm suppe", "grandma", words_per_minute=120, pitch=80, pitch_range=5, word_gap=9)
     with monkeypatch.context() as broken:
         broken.setattr(voices, "ESPEAK_RATE", 44_100)
         with pytest.raises(EspeakError):
@@ -68,9 +66,7 @@ def test_a_library_that_does_not_start_is_reported(monkeypatch):
         espeak().speak("hej", "Alex")
 
 
-@pytest.mark.parametrize(
-    ("lost", "message"), [("phontab", "did not start"), ("lang/gmq/da", "cannot speak Danish as 'Alex'")]
-)
+@pytest.mark.parametrize(("lost", "message"), [("phontab", "did not start"), ("lang/gmq/da", "cannot speak Danish as 'Alex'")])
 def test_a_damaged_data_folder_is_an_error_and_does_not_end_python(tmp_path, monkeypatch, lost, message):
     shutil.copytree(espeak().data_folder, tmp_path / "damaged")
     (tmp_path / "damaged" / "espeak-ng-data" / lost).unlink()
