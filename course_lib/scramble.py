@@ -144,6 +144,7 @@ def letter_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 def _sound_alike_ids(tokenizer: PreTrainedTokenizerFast) -> dict[int, list[int]]:
     ids, alike = letter_ids(tokenizer), {}
     for group in SOUND_ALIKE:
-        for letter in group:
-            alike.setdefault(ids[letter], []).extend(ids[other] for other in group if other != letter)
+        known = [ids[letter] for letter in group if letter in ids]
+        for letter in known:
+            alike.setdefault(letter, []).extend(other for other in known if other != letter)
     return alike

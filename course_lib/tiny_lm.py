@@ -24,6 +24,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from course_lib.checkpoints import save_json
 from course_lib.config import load_config
 from course_lib.grammar import draw_utterance
 from course_lib.metrics import word_error_rate
@@ -199,6 +200,7 @@ def train_tiny_lm(settings: TinyLMConfig, resume: bool = False) -> Path:
     folder = Path(settings.output_folder)
     tasks.llm.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    save_json(trainer.log, folder / "training_log.json")
     return folder
 
 

@@ -225,4 +225,4 @@ def test_a_whole_run_leaves_a_folder_that_transformers_loads(tmp_path):
     assert tokenizer(PROMPT).input_ids
     assert (tokenizer.eos_token, tokenizer.pad_token) == (END_OF_TEXT, PAD)
     assert len(tokenizer) == model.config.vocab_size
-    assert (tmp_path / "run" / "training_log.json").is_file()
+    assert (tmp_path / "model" / "training_log.json").read_bytes() == (tmp_path / "run" / "training_log.json").read_bytes()
