@@ -23,6 +23,9 @@ from course_lib.slam import SlamASR, SpeechBatch
 SHARPNESS = 12.0
 """Logit of a letter for an audio token that equals the letter's embedding; another letter's is then near 0."""
 
+PULL = 0.5
+"""How much it costs to be far from the embeddings of text, beside the CTC loss."""
+
 BLANK = 0
 
 
@@ -45,28 +48,37 @@ class Speller(nn.Module):
         self.register_buffer("embeddings", embeddings, persistent=False)
 
     def forward(self, batch: SpeechBatch) -> StepOutput:
-        """CTC loss as `torch.nn.CTCLoss` averages it (per letter, then over clips), and how many letters were spelled right.
+        """CTC loss as `torch.nn.CTCLoss` averages it (per letter, then over clips), plus how far tokens are from text.
 
-        A clip with fewer audio tokens than letters has no alignment. Its infinite loss is set to 0, so it teaches nothing.
+        CTC alone only asks which letter a token is most like; tokens three times as long as any embedding satisfy it, and
+        the language model, which never saw such a thing, cannot read them. A clip with fewer audio tokens than letters has no
+        alignment; its infinite loss is set to 0, so it teaches no letter. "Correct" are the letters spelled right.
         """
-        scores, lengths = self.scores(batch.features)
+        tokens = self.slam.audio_tokens(batch.features)
+        scores, lengths = self.scores(tokens)
         targets = [self.target(text) for text in batch.texts]
         target_lengths = torch.tensor([len(target) for target in targets])
         time_first = scores.transpose(0, 1)
-        loss = F.ctc_loss(time_first, torch.cat(targets), lengths, target_lengths, blank=BLANK, zero_infinity=True)
+        ctc = F.ctc_loss(time_first, torch.cat(targets), lengths, target_lengths, blank=BLANK, zero_infinity=True)
         right = sum(counts.hits for counts in error_counts(batch.texts, self.spell(scores, lengths), "char"))
-        return StepOutput(loss, right, sum(map(len, batch.texts)))
+        return StepOutput(ctc + PULL * self.distance_from_text(tokens, scores), right, sum(map(len, batch.texts)))
 
     def scores(
-        self, features: list[Float[Tensor, "_frames features"]]
+        self, tokens: list[Float[Tensor, "_tokens llm_dim"]]
     ) -> tuple[Float[Tensor, "batch tokens vocab"], Int[Tensor, " batch"]]:
         """Log-probability of blank, space and each letter at every audio token, padded, and the true lengths."""
-        tokens = self.slam.audio_tokens(features)
-        likeness = einsum(
-            pad_sequence(tokens, batch_first=True), self.embeddings, "batch tokens d, vocab d -> batch tokens vocab"
-        )
-        logits = SHARPNESS * likeness / self.embeddings.norm(dim=1).mean() ** 2
+        padded = pad_sequence(tokens, batch_first=True)
+        likeness = einsum(padded, self.embeddings, "batch tokens d, vocab d -> batch tokens vocab")
+        logits = SHARPNESS * likeness / self.embeddings.square().sum(dim=1).mean()
         return logits.log_softmax(dim=-1), torch.tensor([len(clip) for clip in tokens])
+
+    def distance_from_text(
+        self, tokens: list[Float[Tensor, "_tokens llm_dim"]], scores: Float[Tensor, "batch tokens vocab"]
+    ) -> Float[Tensor, ""]:
+        """Mean squared distance of each token from the mix of letter embeddings that it spells; 1 is a letter's own length."""
+        mixes = einsum(scores.detach().exp(), self.embeddings, "batch tokens vocab, vocab d -> batch tokens d")
+        mixes = torch.cat([mix[: len(clip)] for mix, clip in zip(mixes, tokens, strict=True)])
+        return (torch.cat(tokens) - mixes).square().sum(dim=1).mean() / self.embeddings.square().sum(dim=1).mean()
 
     def target(self, text: str) -> Int[Tensor, " letters"]:
         """The letters of a text as indices into `letters`; what is no Danish letter (the é of "idé") is left out."""
@@ -80,7 +92,7 @@ class Speller(nn.Module):
     @torch.no_grad()
     def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 0) -> list[str]:
         """Spell out clips that are encoded already; `max_new_tokens` means nothing here."""
-        return self.spell(*self.scores(features))
+        return self.spell(*self.scores(self.slam.audio_tokens(features)))
 
     def spell(self, scores: Float[Tensor, "batch tokens vocab"], lengths: Int[Tensor, " batch"]) -> list[str]:
         """The likeliest letter of each token, repeats merged, blanks removed."""

@@ -105,8 +105,10 @@ def label_loss(llm: PreTrainedModel, batch: SequenceBatch) -> StepOutput:
 
 
 @torch.no_grad()
-def generate_ids(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int) -> list[list[int]]:
-    """Write on greedily after each row, with a key-value cache; returns the new tokens only, without end-of-text.
+def generate_ids(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int, num_beams: int = 1) -> list[list[int]]:
+    """Write on after each row, with a key-value cache; returns the new tokens only, without end-of-text.
+
+    Greedily, or with `num_beams` unfinished sentences kept in mind at a time; the likeliest whole one wins, long or short.
 
     `generate(inputs_embeds=…)` has no ids of the input to give back, so nothing must be cut off its front. A chat model's
     own settings may punish repeated words; "to to to" can be what was said, so that is switched off.
@@ -117,7 +119,8 @@ def generate_ids(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int) -> 
         attention_mask=batch.attention_mask.long(),
         max_new_tokens=max_new_tokens,
         do_sample=False,
-        num_beams=1,
+        num_beams=num_beams,
+        length_penalty=0.0,
         repetition_penalty=1.0,
         use_cache=True,
     )

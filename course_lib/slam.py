@@ -40,10 +40,11 @@ class SlamASR(nn.Module):
         tokenizer: PreTrainedTokenizerBase,
         prompt: str = PROMPT,
         precision: Precision = "auto",
+        num_beams: int = 1,
     ):
         super().__init__()
         self.encoder, self.projector, self.tokenizer, self.precision = encoder, projector, tokenizer, precision
-        self.llm = llm.requires_grad_(False)
+        self.llm, self.num_beams = llm.requires_grad_(False), num_beams
         self.register_buffer("prompt_ids", torch.tensor(tokenizer(prompt).input_ids, dtype=torch.long), persistent=False)
         self.train(False)
 
@@ -90,7 +91,7 @@ class SlamASR(nn.Module):
     def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[str]:
         """Write what is said in clips that are encoded already, one line a clip; the answer does not depend on the batch."""
         with autocast(self.precision, self.device):
-            written = generate_ids(self.llm, self._rows(features, None), max_new_tokens)
+            written = generate_ids(self.llm, self._rows(features, None), max_new_tokens, self.num_beams)
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
         return [" ".join(text.split()) for text in texts]
 

@@ -36,6 +36,7 @@ class SlamConfig(TrainSettings):
     projector_hidden_dim: int = 512
     projector_dropout: float = 0.0
     ctc_warmup_epochs: int = 0
+    ctc_warmup_lr: float = 2e-3
     freeze_encoder: bool = True
     freeze_llm: bool = True
     prompt: str = PROMPT
@@ -45,6 +46,7 @@ class SlamConfig(TrainSettings):
     validation_clips: int | None = None
     max_audio_length: float = 30.0
     max_new_tokens: int = 64
+    num_beams: int = 1
     skip_bad: bool = False
     precision: Precision = "auto"
     run_folder: str = "runs/slam"
@@ -52,13 +54,23 @@ class SlamConfig(TrainSettings):
     def problems(self) -> list[str]:
         """List every value that cannot be meant."""
         found = super().problems()
-        positive = ("k", "projector_hidden_dim", "train_clips", "validation_clips", "max_audio_length", "max_new_tokens")
+        positive = (
+            "k",
+            "projector_hidden_dim",
+            "train_clips",
+            "validation_clips",
+            "max_audio_length",
+            "max_new_tokens",
+            "num_beams",
+        )
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 found.append(f"{name}: {getattr(self, name)}, must be above 0")
         for name in ("freeze_encoder", "freeze_llm"):
             if not getattr(self, name):
                 found.append(f"{name}: false is not supported; this course trains the projector alone")
+        if self.ctc_warmup_lr <= 0:
+            found.append(f"ctc_warmup_lr: {self.ctc_warmup_lr}, must be above 0")
         if self.ctc_warmup_epochs < 0:
             found.append(f"ctc_warmup_epochs: {self.ctc_warmup_epochs}, must not be negative")
         if self.max_audio_length > 30:
@@ -86,7 +98,7 @@ def build_slam(config: SlamConfig) -> SlamASR:
     projector = ConcatProjector(
         encoder.feature_dim, llm.config.hidden_size, config.k, config.projector_hidden_dim, config.projector_dropout
     )
-    return SlamASR(encoder, projector, llm, tokenizer, config.prompt, config.precision).to(device)
+    return SlamASR(encoder, projector, llm, tokenizer, config.prompt, config.precision, config.num_beams).to(device)
 
 
 def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:

@@ -85,6 +85,7 @@ def warm_up(
     settings = dataclasses.replace(
         config,
         num_epochs=config.ctc_warmup_epochs,
+        lr=config.ctc_warmup_lr,
         patience=config.ctc_warmup_epochs + 1,
         validation_interval=max(1, len(batches) // config.gradient_accumulation_steps),
         monitor="cer",

@@ -168,6 +168,27 @@ def test_writing_in_a_batch_is_writing_alone_is_writing_by_hand(llm):
     assert all(len(set(ids)) > 3 for ids in together)
 
 
+@torch.no_grad()
+def log_probability(llm, row, ids, asked_for):
+    """Of these tokens after this row, and of the end, unless they fill all the room that was given."""
+    ids = torch.tensor(ids if len(ids) == asked_for else [*ids, END_OF_TEXT])
+    embeddings = torch.cat([row.embeddings, llm.get_input_embeddings()(ids)])[None]
+    scores = llm(inputs_embeds=embeddings, use_cache=False).logits[0, len(row.embeddings) - 1 : -1].log_softmax(dim=-1)
+    return float(scores.gather(1, ids[:, None]).sum())
+
+
+def test_beams_find_answers_that_are_likelier_as_a_whole(llm):
+    rows = [row for seed in range(3) for row in make_rows(llm, (0, 0, 0, 0), seed)]
+    greedy, beams = generate_ids(llm, rows, 6), generate_ids(llm, rows, 6, num_beams=8)
+    assert beams == [generate_ids(llm, [row], 6, num_beams=8)[0] for row in rows]
+    likelier = [
+        log_probability(llm, row, kept, 6) - log_probability(llm, row, first, 6)
+        for row, kept, first in zip(rows, beams, greedy, strict=True)
+    ]
+    assert min(likelier) > -1e-4
+    assert max(likelier) > 0.5
+
+
 def test_only_the_new_tokens_come_back_and_no_more_than_asked_for():
     llm = make_llm()
     rows = make_rows(llm, (0, 0))

@@ -63,6 +63,8 @@ def test_what_the_guides_yaml_says_is_also_the_default():
         ("max_audio_length", 0.0, "0.0, must be above 0"),
         ("projector_dropout", 1.0, "1.0; must be from 0 to below 1"),
         ("ctc_warmup_epochs", -1, "-1, must not be negative"),
+        ("ctc_warmup_lr", 0.0, "0.0, must be above 0"),
+        ("num_beams", 0, "0, must be above 0"),
         ("k", 0, "0, must be above 0"),
         ("projector_hidden_dim", -1, "-1, must be above 0"),
         ("train_clips", 0, "0, must be above 0"),
