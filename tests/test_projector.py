@@ -18,8 +18,8 @@ def test_whisper_base_into_qwen_3b_has_the_parameters_that_the_docstring_says():
 
 
 def test_whisper_base_into_the_tiny_model_has_the_parameters_that_the_docstring_says():
-    count = parameter_count(ConcatProjector(512, 256))
-    assert count == 2560 * 512 + 512 + 512 * 256 + 256
+    count = parameter_count(ConcatProjector(512, 256, k=2, hidden_dim=1024))
+    assert count == 1024 * 1024 + 1024 + 1024 * 256 + 256
     assert f"{count:,}" in ConcatProjector.__doc__
 
 
