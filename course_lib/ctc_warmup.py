@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from course_lib.metrics import error_counts
 from course_lib.prompt import StepOutput
-from course_lib.scramble import SILENCE, letter_ids
+from course_lib.scramble import LETTERS, SILENCE, letter_ids
 from course_lib.slam import SlamASR, SpeechBatch
 
 SHARPNESS = 12.0
@@ -40,7 +40,7 @@ class Speller(nn.Module):
         super().__init__()
         self.slam = slam
         letters, vocabulary = letter_ids(slam.tokenizer), slam.tokenizer.get_vocab()
-        if SILENCE not in vocabulary or len(letters) < 29:
+        if SILENCE not in vocabulary or len(letters) < len(LETTERS):
             raise ValueError("ctc_warmup_epochs: needs a tokenizer with <|silence|> and all Danish letters; set it to 0")
         self.letters = ["", " ", *letters]
         rows = torch.tensor([vocabulary[SILENCE], vocabulary["Ġ"], *letters.values()])

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from course_lib.text import DANISH_CHARACTERS
+
 SILENCE = "<|silence|>"
 
-LETTERS = "abcdefghijklmnopqrstuvwxyzæøå"
+LETTERS = DANISH_CHARACTERS.strip()
 
 SOUND_ALIKE = (
     "aæe",
@@ -35,7 +37,7 @@ SOUND_ALIKE = (
     "vu",
     "hr",
 )
-"""Letters that are easily heard as one another in Danish: "bager" and "pager", "gade" and "gate", "mor" and "mår"."""
+"""Letters that are easily heard as one another in Danish: "bil" and "pil", "dal" and "tal", "mor" and "mår"."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,8 @@ class Scrambler:
 
     def pieces(self, sentence: str) -> list[int]:
         """Cut the sentence at random places (BPE-dropout, Provilkov et al. 2020), then damage the pieces."""
-        severity = self.rng.random()
-        rates = {name: severity**0.5 * self.rng.uniform(0, getattr(self.scramble, name)) for name in RATES}
+        severity = self.rng.random() ** 0.5  # the root: more hard sentences than easy ones
+        rates = {name: severity * self.rng.uniform(0, getattr(self.scramble, name)) for name in RATES}
         dropout = self.rng.uniform(*self.scramble.dropout)
         pieces = self._silence_at_edge()
         for number, word in enumerate(sentence.split()):
@@ -136,7 +138,7 @@ def _byte_spelling(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
 
 
 def letter_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """The token id of each Danish letter that is one token; in our tokenizer that is all 29, in Qwen2.5's as well."""
+    """The token id of each Danish letter that is one token; in our tokenizer that is all 29."""
     encoded = {letter: tokenizer(letter).input_ids for letter in LETTERS}
     return {letter: ids[0] for letter, ids in encoded.items() if len(ids) == 1}
 

@@ -125,7 +125,7 @@ def load_llm(name: str, precision: Precision = "auto", device: str = "cpu") -> t
     bf16_weights = device != "cpu" and resolve_precision(precision, device) == "bf16"
     folder = find_model(name)
     transformers.logging.disable_progress_bar()  # a bar for half a second of loading, in every notebook
-    attention = "eager" if device == "cpu" else "sdpa"  # on a CPU the fused kernel is slow backwards: 0.8 against 0.55 s a step
+    attention = "eager" if device == "cpu" else "sdpa"  # on a CPU the fused kernel was the slower one backwards, when we tried
     dtype = torch.bfloat16 if bf16_weights else torch.float32
     llm = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation=attention)
     tokenizer = AutoTokenizer.from_pretrained(folder)
