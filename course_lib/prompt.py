@@ -104,11 +104,23 @@ def label_loss(llm: PreTrainedModel, batch: SequenceBatch) -> StepOutput:
     return StepOutput(F.cross_entropy(logits, targets[labelled]), correct, int(labelled.sum()))
 
 
-@torch.no_grad()
-def generate_ids(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int, num_beams: int = 1) -> list[list[int]]:
-    """Write on after each row, with a key-value cache; returns the new tokens only, without end-of-text.
+class Candidate(NamedTuple):
+    """A sentence that the language model could have written, as token ids without end-of-text, and its log-probability."""
 
-    Greedily, or with `num_beams` unfinished sentences kept in mind at a time; the likeliest whole one wins, long or short.
+    ids: list[int]
+    log_probability: float
+
+
+def generate_ids(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int, num_beams: int = 1) -> list[list[int]]:
+    """Write on after each row; returns the new tokens of the likeliest candidate, without end-of-text."""
+    return [candidates[0].ids for candidates in generate_candidates(llm, rows, max_new_tokens, num_beams)]
+
+
+@torch.no_grad()
+def generate_candidates(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int, num_beams: int) -> list[list[Candidate]]:
+    """Write on after each row in `num_beams` ways, with a key-value cache; likeliest first, long sentences and short alike.
+
+    One beam is greedy: the likeliest token at every step, and no log-probability is kept (it says 0).
 
     `generate(inputs_embeds=…)` has no ids of the input to give back, so nothing must be cut off its front. A chat model's
     own settings may punish repeated words; "to to to" can be what was said, so that is switched off.
@@ -120,10 +132,16 @@ def generate_ids(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int, num
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=num_beams,
+        num_return_sequences=num_beams,
         length_penalty=0.0,
         repetition_penalty=1.0,
         use_cache=True,
+        return_dict_in_generate=True,
+        output_scores=num_beams > 1,
     )
     config = llm.generation_config
     stops = {config.pad_token_id, *np.atleast_1d(config.eos_token_id).tolist()}
-    return [list(itertools.takewhile(lambda token: token not in stops, ids)) for ids in written.tolist()]
+    sentences = [list(itertools.takewhile(lambda token: token not in stops, ids)) for ids in written.sequences.tolist()]
+    scores = written.sequences_scores.tolist() if num_beams > 1 else [0.0] * len(sentences)
+    candidates = [Candidate(*sentence) for sentence in zip(sentences, scores, strict=True)]
+    return [candidates[start : start + num_beams] for start in range(0, len(candidates), num_beams)]

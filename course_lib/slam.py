@@ -6,6 +6,7 @@ The projector is the only part with gradients. Encoder and language model stay i
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import transformers
@@ -16,9 +17,20 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from course_lib.cache import find_model
 from course_lib.encoders import WhisperEncoder
+from course_lib.letters import LetterReader
 from course_lib.precision import Precision, autocast, resolve_precision
 from course_lib.projector import ConcatProjector
-from course_lib.prompt import PROMPT, Row, SequenceBatch, StepOutput, build_row, generate_ids, label_loss, pad_rows
+from course_lib.prompt import (
+    PROMPT,
+    Candidate,
+    Row,
+    SequenceBatch,
+    StepOutput,
+    build_row,
+    generate_candidates,
+    label_loss,
+    pad_rows,
+)
 
 
 @dataclass
@@ -29,8 +41,20 @@ class SpeechBatch:
     texts: list[str]
 
 
+class Hypothesis(NamedTuple):
+    """A sentence that may have been said, how likely the language model finds it, and how likely the audio tokens spell it."""
+
+    text: str
+    log_probability: float
+    ctc_log_likelihood: float
+
+
 class SlamASR(nn.Module):
-    """Encoder + projector + language model. `forward` gives the loss of a batch, `transcribe` the text of clips."""
+    """Encoder + projector + language model. `forward` gives the loss of a batch, `transcribe` the text of clips.
+
+    The language model writes `num_beams` sentences. With a `ctc_weight`, the one is taken that is likely *and* spelled by the
+    audio tokens: log-probability + ctc_weight × CTC log-likelihood (Hori et al. 2017, "Joint CTC/attention decoding").
+    """
 
     def __init__(
         self,
@@ -41,10 +65,12 @@ class SlamASR(nn.Module):
         prompt: str = PROMPT,
         precision: Precision = "auto",
         num_beams: int = 1,
+        ctc_weight: float = 0.0,
     ):
         super().__init__()
         self.encoder, self.projector, self.tokenizer, self.precision = encoder, projector, tokenizer, precision
-        self.llm, self.num_beams = llm.requires_grad_(False), num_beams
+        self.llm, self.num_beams, self.ctc_weight = llm.requires_grad_(False), num_beams, ctc_weight
+        self.letters = LetterReader(llm, tokenizer) if ctc_weight else None
         self.register_buffer("prompt_ids", torch.tensor(tokenizer(prompt).input_ids, dtype=torch.long), persistent=False)
         self.train(False)
 
@@ -73,7 +99,7 @@ class SlamASR(nn.Module):
     def sequences(self, batch: SpeechBatch) -> SequenceBatch:
         """The padded sequences `[audio][prompt][answer][eos]` of a batch with their labels."""
         features = [self._shift(clip) for clip in batch.features] if self.training else batch.features
-        return pad_rows(self._rows(features, batch.texts), side="right")
+        return pad_rows(self._rows(self.audio_tokens(features), batch.texts), side="right")
 
     @torch.no_grad()
     def encode(self, waveforms: list[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
@@ -88,22 +114,34 @@ class SlamASR(nn.Module):
         return [row[: len(clip) // self.projector.k] for row, clip in zip(tokens, features, strict=True)]
 
     @torch.no_grad()
+    def hypotheses(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[list[Hypothesis]]:
+        """All that the language model writes for each clip (`num_beams` sentences), the best one first."""
+        audio_tokens = self.audio_tokens(features)
+        with autocast(self.precision, self.device):
+            written = generate_candidates(self.llm, self._rows(audio_tokens, None), max_new_tokens, self.num_beams)
+        return [self._weigh(*clip) for clip in zip(audio_tokens, written, strict=True)]
+
     def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[str]:
         """Write what is said in clips that are encoded already, one line a clip; the answer does not depend on the batch."""
-        with autocast(self.precision, self.device):
-            written = generate_ids(self.llm, self._rows(features, None), max_new_tokens, self.num_beams)
-        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
-        return [" ".join(text.split()) for text in texts]
+        return [clip[0].text for clip in self.hypotheses(features, max_new_tokens)]
 
     def transcribe(self, waveforms: list[Float[Tensor, "_samples"]], max_new_tokens: int = 64) -> list[str]:
         """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
         return self.transcribe_features(self.encode(waveforms), max_new_tokens)
 
-    def _rows(self, features: list[Float[Tensor, "_frames features"]], texts: list[str] | None) -> list[Row]:
+    def _weigh(self, audio_tokens: Float[Tensor, "tokens llm_dim"], candidates: list[Candidate]) -> list[Hypothesis]:
+        texts = [self.tokenizer.decode(candidate.ids, skip_special_tokens=True) for candidate in candidates]
+        texts = [" ".join(text.split()) for text in texts]
+        spelled = self.letters.log_likelihoods(audio_tokens, texts).tolist() if self.letters else [0.0] * len(texts)
+        likely = [candidate.log_probability for candidate in candidates]
+        hypotheses = map(Hypothesis, texts, likely, spelled)
+        return sorted(hypotheses, key=lambda h: h.log_probability + self.ctc_weight * h.ctc_log_likelihood, reverse=True)
+
+    def _rows(self, audio_tokens: list[Float[Tensor, "_tokens llm_dim"]], texts: list[str] | None) -> list[Row]:
         embed = self.llm.get_input_embeddings()
         prompt = embed(self.prompt_ids)
-        answers = [self.answer_ids(text) for text in texts] if texts else [self.prompt_ids[:0]] * len(features)
-        tokens = [clip.to(prompt.dtype) for clip in self.audio_tokens(features)]
+        answers = [self.answer_ids(text) for text in texts] if texts else [self.prompt_ids[:0]] * len(audio_tokens)
+        tokens = [clip.to(prompt.dtype) for clip in audio_tokens]
         return [build_row(*parts, ids) for *parts, ids in
                 zip(tokens, [prompt] * len(tokens), map(embed, answers), answers, strict=True)]  # fmt: skip
 

@@ -47,6 +47,7 @@ class SlamConfig(TrainSettings):
     max_audio_length: float = 30.0
     max_new_tokens: int = 64
     num_beams: int = 1
+    ctc_weight: float = 0.0
     skip_bad: bool = False
     precision: Precision = "auto"
     run_folder: str = "runs/slam"
@@ -73,6 +74,10 @@ class SlamConfig(TrainSettings):
             found.append(f"ctc_warmup_lr: {self.ctc_warmup_lr}, must be above 0")
         if self.ctc_warmup_epochs < 0:
             found.append(f"ctc_warmup_epochs: {self.ctc_warmup_epochs}, must not be negative")
+        if self.ctc_weight < 0:
+            found.append(f"ctc_weight: {self.ctc_weight}, must not be negative")
+        if self.ctc_weight and self.num_beams == 1:
+            found.append("ctc_weight: chooses among num_beams sentences, and there is only one; raise num_beams or set it to 0")
         if self.max_audio_length > 30:
             found.append(f"max_audio_length: {self.max_audio_length} s; Whisper's encoder hears 30 s at most")
         if not 0 <= self.projector_dropout < 1:
@@ -98,7 +103,8 @@ def build_slam(config: SlamConfig) -> SlamASR:
     projector = ConcatProjector(
         encoder.feature_dim, llm.config.hidden_size, config.k, config.projector_hidden_dim, config.projector_dropout
     )
-    return SlamASR(encoder, projector, llm, tokenizer, config.prompt, config.precision, config.num_beams).to(device)
+    writing = {"num_beams": config.num_beams, "ctc_weight": config.ctc_weight}
+    return SlamASR(encoder, projector, llm, tokenizer, config.prompt, config.precision, **writing).to(device)
 
 
 def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:

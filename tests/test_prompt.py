@@ -7,7 +7,17 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from course_lib.prompt import IGNORE_INDEX, PROMPT, Row, build_row, generate_ids, label_loss, pad_rows, position_ids
+from course_lib.prompt import (
+    IGNORE_INDEX,
+    PROMPT,
+    Row,
+    build_row,
+    generate_candidates,
+    generate_ids,
+    label_loss,
+    pad_rows,
+    position_ids,
+)
 
 LLM_DIM, VOCABULARY = 32, 64
 END_OF_TEXT, PAD = 0, 1
@@ -187,6 +197,23 @@ def test_beams_find_answers_that_are_likelier_as_a_whole(llm):
     ]
     assert min(likelier) > -1e-4
     assert max(likelier) > 0.5
+
+
+def test_candidates_come_likeliest_first_with_their_log_probability(llm):
+    rows = make_rows(llm, (0, 0, 0, 0))
+    for row, candidates in zip(rows, generate_candidates(llm, rows, 6, 5), strict=True):
+        assert len({tuple(candidate.ids) for candidate in candidates}) == 5
+        scores = [candidate.log_probability for candidate in candidates]
+        assert scores == sorted(scores, reverse=True)
+        expected = [log_probability(llm, row, candidate.ids, 6) for candidate in candidates]
+        assert scores == pytest.approx(expected, abs=1e-3)
+
+
+def test_one_beam_gives_one_candidate(llm):
+    rows = make_rows(llm, (0, 0))
+    assert [[candidate.ids] for [candidate] in generate_candidates(llm, rows, 6, 1)] == [
+        [ids] for ids in generate_ids(llm, rows, 6)
+    ]
 
 
 def test_only_the_new_tokens_come_back_and_no_more_than_asked_for():

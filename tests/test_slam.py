@@ -14,8 +14,9 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from course_lib.audio import load_audio, save_wav
 from course_lib.datasets import Example, encode_examples
 from course_lib.grammar import draw_utterance
+from course_lib.letters import LetterReader
 from course_lib.projector import ConcatProjector
-from course_lib.prompt import PROMPT, generate_ids
+from course_lib.prompt import PROMPT, Candidate, generate_ids
 from course_lib.slam import SlamASR, SpeechBatch, load_llm
 from course_lib.training import Trainer, TrainSettings
 
@@ -167,8 +168,55 @@ def test_a_transcript_is_one_line_without_special_tokens(slam, features, monkeyp
     word = slam.tokenizer("hej").input_ids
     line_break = slam.tokenizer("\n").input_ids
     silence = [slam.tokenizer.convert_tokens_to_ids("<|silence|>")]
-    monkeypatch.setattr("course_lib.slam.generate_ids", lambda *_: [line_break + word + line_break + word + silence])
+    ids = line_break + word + line_break + word + silence
+    monkeypatch.setattr("course_lib.slam.generate_candidates", lambda *_: [[Candidate(ids, 0.0)]])
     assert slam.transcribe_features(features[:1]) == ["hej hej"]
+
+
+@pytest.fixture
+def spelling_slam(encoder, tiny_llm):
+    projector = ConcatProjector(encoder.feature_dim, tiny_llm.model.config.hidden_size)
+    return SlamASR(encoder, projector, *tiny_llm, precision="fp32", num_beams=3, ctc_weight=0.5)
+
+
+def written_as(slam, **log_probabilities):
+    return [Candidate(slam.tokenizer(text).input_ids, score) for text, score in log_probabilities.items()]
+
+
+@pytest.mark.parametrize(("doubt", "chosen"), [(-1.0, "bil"), (-1000.0, "pil")])
+def test_among_candidates_the_audio_tokens_have_a_vote(spelling_slam, features, monkeypatch, doubt, chosen):
+    letters = spelling_slam.letters
+    heard = letters.embeddings[[letters.symbols.index(letter) for letter in "bil"]]
+    monkeypatch.setattr(spelling_slam, "audio_tokens", lambda features: [heard])
+    candidates = written_as(spelling_slam, pil=0.0, bil=doubt, bilen=-2.0)
+    monkeypatch.setattr("course_lib.slam.generate_candidates", lambda *_: [candidates])
+    assert spelling_slam.transcribe_features(features[:1]) == [chosen]
+    spelling_slam.letters = None
+    assert spelling_slam.transcribe_features(features[:1]) == ["pil"]
+
+
+def test_when_no_candidate_fits_the_clip_the_likeliest_is_taken(spelling_slam, features, monkeypatch):
+    candidates = written_as(spelling_slam, jordbærgrød=-1.0, rabarbergrød=-2.0)
+    monkeypatch.setattr("course_lib.slam.generate_candidates", lambda *_: [candidates])
+    assert spelling_slam.transcribe_features([features[0][:5]]) == ["jordbærgrød"]
+
+
+def test_hypotheses_are_in_the_order_of_both_scores_together(spelling_slam, features, monkeypatch):
+    log_probabilities = {"ja": -3.0, "nej": -3.5, "tak": -2.0}
+    monkeypatch.setattr("course_lib.slam.generate_candidates", lambda *_: [written_as(spelling_slam, **log_probabilities)])
+    tokens = spelling_slam.audio_tokens(features[:1])[0].detach()
+    reader = LetterReader(spelling_slam.llm, spelling_slam.tokenizer)
+    spelled = dict(zip(log_probabilities, reader.log_likelihoods(tokens, list(log_probabilities)).tolist(), strict=True))
+    found = spelling_slam.hypotheses(features[:1])[0]
+    assert {text: score for text, score, _ in found} == log_probabilities
+    assert {text: heard for text, _, heard in found} == pytest.approx(spelled)
+    totals = [log_probabilities[text] + 0.5 * spelled[text] for text, *_ in found]
+    assert totals == sorted(totals, reverse=True)
+
+
+def test_beams_with_a_vote_do_not_depend_on_the_batch(spelling_slam, features):
+    together = spelling_slam.transcribe_features(features, 6)
+    assert together == [spelling_slam.transcribe_features([clip], 6)[0] for clip in features]
 
 
 def test_the_loss_depends_on_the_sound(slam, features):
@@ -291,6 +339,6 @@ def test_another_prompt_and_even_none_can_be_used(encoder, tiny_llm, features):
 def test_what_is_written_is_what_the_models_own_steps_give(slam, features):
     batch = slam.sequences(SpeechBatch(features[:1], ["hej"]))
     start = len(features[0]) // 5 + 6
-    ids = generate_ids(slam.llm, slam._rows(features[:1], None), 1)[0]
+    ids = generate_ids(slam.llm, slam._rows(slam.audio_tokens(features[:1]), None), 1)[0]
     logits = slam.llm(inputs_embeds=batch.embeddings[:, :start]).logits[0, -1]
     assert ids == [int(logits.argmax())]

@@ -65,6 +65,8 @@ def test_what_the_guides_yaml_says_is_also_the_default():
         ("ctc_warmup_epochs", -1, "-1, must not be negative"),
         ("ctc_warmup_lr", 0.0, "0.0, must be above 0"),
         ("num_beams", 0, "0, must be above 0"),
+        ("ctc_weight", -0.1, "-0.1, must not be negative"),
+        ("ctc_weight", 0.2, "chooses among num_beams sentences, and there is only one; raise num_beams or set it to 0"),
         ("k", 0, "0, must be above 0"),
         ("projector_hidden_dim", -1, "-1, must be above 0"),
         ("train_clips", 0, "0, must be above 0"),
