@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 NOTEBOOKS = sorted(Path(__file__).parents[2].glob("notebooks/**/*.ipynb"))
+CHAPTERS = [path for path in NOTEBOOKS if path.parent.name == "notebooks"]
 
 
 def cells_of(path: Path, kind: str) -> list[dict]:
@@ -47,8 +48,9 @@ def test_no_output_holds_a_path_of_the_machine_that_made_it(notebook):
     assert not re.search(r"/(home|root|tmp|work|Users)/", outputs)
 
 
-def test_the_shape_ledger_is_checked_in_the_last_cell(notebook):
-    assert "check_ledger" in "".join(cells_of(notebook, "code")[-1]["source"])
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_the_shape_ledger_is_checked_in_the_last_cell(chapter):
+    assert "check_ledger" in "".join(cells_of(chapter, "code")[-1]["source"])
 
 
 def test_links_and_glossary_anchors_lead_somewhere(notebook):
