@@ -4,8 +4,6 @@ The embeddings are the frozen language model's own, so there is nothing to train
 (`ctc_warmup`), and when the language model has written several sentences, it says which of them was heard (`slam`).
 """
 
-import itertools
-
 import torch
 import torch.nn.functional as F
 from einops import einsum, repeat
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from course_lib.ctc import collapse
 from course_lib.scramble import LETTERS, SILENCE, letter_ids
 
 SHARPNESS = 12.0
@@ -56,7 +55,7 @@ class LetterReader(nn.Module):
     def spell(self, scores: Float[Tensor, "batch tokens vocab"], lengths: Int[Tensor, " batch"]) -> list[str]:
         """The likeliest letter of each token, repeats merged, blanks removed."""
         best = [row[:length].tolist() for row, length in zip(scores.argmax(dim=-1), lengths, strict=True)]
-        collapsed = ("".join(self.symbols[index] for index, _ in itertools.groupby(row)) for row in best)
+        collapsed = ("".join(self.symbols[index] for index in collapse(row, BLANK)) for row in best)
         return [" ".join(text.split()) for text in collapsed]
 
     @torch.no_grad()

@@ -146,7 +146,7 @@ def whisper_log_mel(
             raise ValueError(f"{len(waveform) / SAMPLE_RATE:.2f} s cannot be padded to 30 s: cut the clip first.")
         waveform = F.pad(waveform, (0, missing))
     recipe = MelRecipe(WHISPER_MEL_RECIPE.name, bins, WHISPER_MEL_RECIPE.n_fft)
-    return (_log_mel(waveform, recipe) + 4.0) / 4.0
+    return (recipe_log_mel(waveform, recipe) + 4.0) / 4.0
 
 
 def ctc_log_mel(waveform: Float[Tensor, "samples"]) -> Float[Tensor, "frames bins"]:
@@ -156,14 +156,14 @@ def ctc_log_mel(waveform: Float[Tensor, "samples"]) -> Float[Tensor, "frames bin
     spectrum stays. Values more than 80 dB below the loudest are lifted to there first, so that digital
     silence does not decide the mean. Raises `ValueError` for less than 0.1 s.
     """
-    log_mel = _log_mel(waveform, CTC_MEL_RECIPE)
+    log_mel = recipe_log_mel(waveform, CTC_MEL_RECIPE)
     return (log_mel - log_mel.mean()) / log_mel.std().clamp(min=1e-5)
 
 
-def _log_mel(waveform: Float[Tensor, "samples"], recipe: MelRecipe) -> Float[Tensor, "frames bins"]:
-    """What both recipes share: power, filters, log₁₀, and a floor 80 dB below the loudest value.
+def recipe_log_mel(waveform: Float[Tensor, "samples"], recipe: MelRecipe) -> Float[Tensor, "frames bins"]:
+    """What all recipes share: power, filters, log₁₀, and a floor 80 dB below the loudest value.
 
-    The last frame is dropped, as Whisper does, to leave `samples // hop_length`.
+    The last frame is dropped, as Whisper does, to leave `samples // hop_length`. Raises `ValueError` for less than 0.1 s.
     """
     power = power_spectrogram(waveform, recipe.n_fft, recipe.window_length, recipe.hop_length)[:-1]
     filters = _filters(recipe).to(waveform.device)

@@ -15,6 +15,7 @@ from course_lib.mel import (
     mel_filter_bank,
     mel_to_hz,
     power_spectrogram,
+    recipe_log_mel,
     whisper_log_mel,
 )
 
@@ -100,6 +101,44 @@ def test_whisper_log_mel_equals_transformers(samples, padded):
     ours = whisper_log_mel(waveform, pad_to_30_seconds=padded)
     assert ours.shape == ((3000 if padded else samples // 160), 80)
     np.testing.assert_allclose(ours.T, theirs, atol=1e-4)
+
+
+def logarithm(mel):
+    log_mel = torch.as_tensor(mel).clamp(min=1e-10).log10()[:, :-1].T
+    return log_mel.clamp(min=log_mel.max() - 8)
+
+
+@pytest.mark.parametrize("recipe", [WHISPER_MEL_RECIPE, CTC_MEL_RECIPE], ids=["whisper", "ctc"])
+def test_log_mel_equals_torchaudio(recipe):
+    theirs = torchaudio.transforms.MelSpectrogram(
+        16_000, recipe.n_fft, recipe.window_length, recipe.hop_length, n_mels=recipe.bins, norm="slaney", mel_scale="slaney"
+    )
+    torch.testing.assert_close(recipe_log_mel(sound(), recipe), logarithm(theirs(sound())), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("recipe", [WHISPER_MEL_RECIPE, CTC_MEL_RECIPE], ids=["whisper", "ctc"])
+def test_log_mel_equals_librosa(recipe):
+    theirs = librosa.feature.melspectrogram(
+        y=sound().numpy(),
+        sr=16_000,
+        n_fft=recipe.n_fft,
+        win_length=recipe.window_length,
+        hop_length=recipe.hop_length,
+        n_mels=recipe.bins,
+        pad_mode="reflect",
+    )
+    torch.testing.assert_close(recipe_log_mel(sound(), recipe), logarithm(theirs), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("option", "most"),
+    [({"mel_scale": "htk"}, 0.3), ({"norm": None}, 1.0), ({"power": 1.0}, 0.3), ({"pad_mode": "constant"}, 0.01)],
+    ids=str,
+)
+def test_every_other_convention_gives_other_numbers(option, most):
+    right = {"norm": "slaney", "mel_scale": "slaney", "n_mels": 80, "hop_length": 160}
+    theirs = torchaudio.transforms.MelSpectrogram(16_000, 400, **{**right, **option})
+    assert (recipe_log_mel(sound(), WHISPER_MEL_RECIPE) - logarithm(theirs(sound()))).abs().max() > most
 
 
 def test_whisper_log_mel_of_turbo():
