@@ -29,7 +29,7 @@ from course_lib.cache import cache_folder
 from course_lib.grammar import draw_utterance, load_grammar
 from course_lib.voices import ESPEAK_RATE, TEST_VOICES, TRAIN_VOICES, espeak
 
-SPLITS = {"train": 30_000, "words": 6_000, "dev": 300, "test": 400, "dev-augmented": 300, "test-augmented": 400}
+SPLITS = {"train": 24_000, "words": 12_000, "dev": 300, "test": 400, "dev-augmented": 300, "test-augmented": 400}
 """Clips a split has unless told otherwise. "words" is more training speech, one word a clip, for that is what people try first.
 The augmented splits are dev's and test's sentences and voices once more, through rooms and noise."""
 
