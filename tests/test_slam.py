@@ -176,7 +176,8 @@ def test_a_transcript_is_one_line_without_special_tokens(slam, features, monkeyp
 @pytest.fixture
 def spelling_slam(encoder, tiny_llm):
     projector = ConcatProjector(encoder.feature_dim, tiny_llm.model.config.hidden_size)
-    return SlamASR(encoder, projector, *tiny_llm, precision="fp32", num_beams=3, ctc_weight=0.5)
+    llm = copy.deepcopy(tiny_llm.model)  # SlamASR freezes the one it is given
+    return SlamASR(encoder, projector, llm, tiny_llm.tokenizer, precision="fp32", num_beams=3, ctc_weight=0.5)
 
 
 def written_as(slam, **log_probabilities):

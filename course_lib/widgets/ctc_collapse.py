@@ -77,7 +77,7 @@ class CtcCollapse(Demo):
     def __init__(self, word: str = "otte", path: str = "_oot_tte"):
         self.word = ipywidgets.Text(value=word, description="word", continuous_update=True)
         self.path = ipywidgets.Text(value=path, description="path", continuous_update=True)
-        self.frames = ipywidgets.HBox()
+        self.frames = ipywidgets.HBox(layout={"padding": "10px 0 0 0"})  # or a handle at the top is cut in half
         self.text, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
         self.word.observe(self._refresh, names="value")
         self.path.observe(self._refresh, names="value")

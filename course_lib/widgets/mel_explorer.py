@@ -88,10 +88,11 @@ class MelExplorer(Demo):
 
     def __init__(self, clips: Mapping[str, Float[Tensor, "samples"]]):
         self.clips = clips
-        self.clip = ipywidgets.Dropdown(options=list(clips), description="clip")
-        self.window = ipywidgets.IntSlider(25, 5, 100, 5, description="window (ms)")
-        self.hop = ipywidgets.IntSlider(10, 5, 40, 5, description="hop (ms)")
-        self.bins = ipywidgets.IntSlider(80, 8, 128, 4, description="bins")
+        style = {"description_width": "90px"}
+        self.clip = ipywidgets.Dropdown(options=list(clips), description="clip", style=style)
+        self.window = ipywidgets.IntSlider(25, 5, 100, 5, description="window (ms)", style=style)
+        self.hop = ipywidgets.IntSlider(10, 5, 40, 5, description="hop (ms)", style=style)
+        self.bins = ipywidgets.IntSlider(80, 8, 128, 4, description="bins", style=style)
         self.shapes, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
         controls = [self.clip, self.window, self.hop, self.bins]
         for control in controls:
