@@ -43,7 +43,8 @@ class Speller(nn.Module):
         targets = [self.letters.target(text) for text in batch.texts]
         target_lengths = torch.tensor([len(target) for target in targets])
         time_first = scores.transpose(0, 1)
-        ctc = F.ctc_loss(time_first, torch.cat(targets), lengths, target_lengths, blank=BLANK, zero_infinity=True)
+        labels = torch.cat(targets).to(scores.device)
+        ctc = F.ctc_loss(time_first, labels, lengths, target_lengths, blank=BLANK, zero_infinity=True)
         # To align all clips by hand at every step, for the letters that are right in the others too, would take a third of it.
         spelled = zip(batch.texts, self.letters.spell(scores, lengths), strict=True)
         right = sum(len(said) for said, read in spelled if said == read)

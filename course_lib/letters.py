@@ -69,4 +69,4 @@ class LetterReader(nn.Module):
         target_lengths = torch.tensor([len(target) for target in targets])
         copies = repeat(scores, "1 tokens vocab -> tokens texts vocab", texts=len(texts))
         lengths = repeat(lengths, "1 -> texts", texts=len(texts))
-        return -F.ctc_loss(copies, torch.cat(targets), lengths, target_lengths, blank=BLANK, reduction="none")
+        return -F.ctc_loss(copies, torch.cat(targets).to(copies.device), lengths, target_lengths, blank=BLANK, reduction="none")
