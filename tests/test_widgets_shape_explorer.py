@@ -41,10 +41,17 @@ def test_too_short_for_one_token():
     assert "5 features are fewer than k = 10: not a single audio token" in text
 
 
+def test_just_enough_for_one_token():
+    text = describe_shapes(0.2, 10, 256, False)
+    assert "[1, 256]" in text
+    assert "fewer than" not in text
+
+
 def test_padding_costs():
     text = describe_shapes(2.0, 5, 256, True)
     assert "[1,500, 512]" in text
     assert "multiplies 43.68 billion times" in text
+    assert "<td>100.0</td>" in text  # log-mel: a second of padding counts as a second
     assert "Only 100 of 1,500 features are sound; without padding it would cost 21.3 times less" in text
 
 
