@@ -62,7 +62,7 @@ class LetterReader(nn.Module):
     def log_likelihoods(self, tokens: Float[Tensor, "tokens llm_dim"], texts: list[str]) -> Float[Tensor, " texts"]:
         """How likely the audio tokens of one clip spell each of some texts: CTC's sum over all paths, as a logarithm.
 
-        −inf for a text with more letters than the clip has tokens.
+        −inf for a text that needs more tokens than the clip has (`ctc.frames_needed`).
         """
         scores, lengths = self.scores([tokens])
         targets = [self.target(text) for text in texts]

@@ -81,6 +81,9 @@ def attempt(function: Callable[..., Any], *inputs: Any) -> Any:
     return result
 
 
+_EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+
+
 def _refuse_stub(answer: Any) -> None:
     """A value that is None or `...`, or a function with an empty body, was not attempted."""
     if answer is None or answer is ...:
@@ -94,9 +97,6 @@ def _refuse_stub(answer: Any) -> None:
         raise NotAttempted
 
 
-_EMPTY_BODY = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
-
-
 def _returns_something(code: Any) -> bool:
     """`return 3` has the same instructions as an empty body, but does not load None."""
     return any(
@@ -106,10 +106,6 @@ def _returns_something(code: Any) -> bool:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return (
-        text
-        if len(text) <= 60
-        else f"{type(value).__name__} of shape {tuple(value.shape)}"
-        if hasattr(value, "shape")
-        else text[:57] + "..."
-    )
+    if len(text) <= 60:
+        return text
+    return f"{type(value).__name__} of shape {tuple(value.shape)}" if hasattr(value, "shape") else text[:57] + "..."

@@ -5,7 +5,6 @@ import math
 import pytest
 import torch
 
-from course_lib.exercises import check
 from course_lib.exercises.chapter_01 import EXERCISES
 
 
@@ -107,14 +106,9 @@ WRONG = {
 }
 
 
-def verdict(capsys, key, answer):
-    check(key, answer)
-    return capsys.readouterr().out
-
-
 @pytest.mark.parametrize("key", EXERCISES)
-def test_the_solution_is_right(capsys, key):
-    assert verdict(capsys, key, RIGHT[key]) == f"{key}  right\n"
+def test_the_solution_is_right(verdict, key):
+    assert verdict(key, RIGHT[key]) == f"{key}  right\n"
 
 
 def stub(*inputs): ...
@@ -122,30 +116,30 @@ def stub(*inputs): ...
 
 @pytest.mark.parametrize("untouched", [stub, None])
 @pytest.mark.parametrize("key", EXERCISES)
-def test_the_stub_is_recognised(capsys, key, untouched):
-    assert verdict(capsys, key, untouched).startswith(f"{key}  not attempted yet")
+def test_the_stub_is_recognised(verdict, key, untouched):
+    assert verdict(key, untouched).startswith(f"{key}  not attempted yet")
 
 
 @pytest.mark.parametrize(("key", "wrong", "reason"), [(key, *case) for key, cases in WRONG.items() for case in cases])
-def test_a_wrong_answer_hears_its_own_reason(capsys, key, wrong, reason):
-    said = verdict(capsys, key, wrong)
+def test_a_wrong_answer_hears_its_own_reason(verdict, key, wrong, reason):
+    said = verdict(key, wrong)
     assert said.startswith(f"{key}  not yet: ")
     assert reason in said
 
 
 @pytest.mark.parametrize("key", EXERCISES)
-def test_at_least_three_different_reasons(capsys, key):
-    assert len({verdict(capsys, key, wrong).split(": ", 1)[1] for wrong, _ in WRONG[key]}) >= 3
+def test_at_least_three_different_reasons(verdict, key):
+    assert len({verdict(key, wrong).split(": ", 1)[1] for wrong, _ in WRONG[key]}) >= 3
 
 
 @pytest.mark.parametrize("key", EXERCISES)
-def test_a_missing_return_is_said(capsys, key):
+def test_a_missing_return_is_said(verdict, key):
     def forgets(*inputs):
         print(end="")
 
-    assert "Did you forget the return?" in verdict(capsys, key, forgets)
+    assert "Did you forget the return?" in verdict(key, forgets)
 
 
-def test_lists_and_arrays_are_fine_too(capsys):
-    assert "right" in verdict(capsys, "01.4", lambda f, a, b, c: triangle(f, a, b, c).tolist())
-    assert "right" in verdict(capsys, "01.2", lambda frame: power(frame).numpy())
+def test_lists_and_arrays_are_fine_too(verdict):
+    assert "right" in verdict("01.4", lambda f, a, b, c: triangle(f, a, b, c).tolist())
+    assert "right" in verdict("01.2", lambda frame: power(frame).numpy())

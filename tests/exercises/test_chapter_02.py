@@ -6,7 +6,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from course_lib.exercises import check
 from course_lib.exercises.chapter_02 import EXERCISES
 
 
@@ -103,23 +102,20 @@ PLANTED = [(key, wrong, reason) for key, planted in WRONG.items() for wrong, rea
 
 
 @pytest.mark.parametrize("key", EXERCISES)
-def test_the_solution_is_right(key, capsys):
-    check(key, SOLUTIONS[key])
-    assert capsys.readouterr().out == f"{key}  right\n"
+def test_the_solution_is_right(key, verdict):
+    assert verdict(key, SOLUTIONS[key]) == f"{key}  right\n"
 
 
 @pytest.mark.parametrize("key", EXERCISES)
-def test_the_untouched_stub_is_not_judged(key, capsys):
+def test_the_untouched_stub_is_not_judged(key, verdict):
     def stub(*inputs): ...
 
-    check(key, stub)
-    assert f"{key}  not attempted yet" in capsys.readouterr().out
+    assert f"{key}  not attempted yet" in verdict(key, stub)
 
 
 @pytest.mark.parametrize(("key", "wrong", "reason"), PLANTED)
-def test_a_planted_mistake_hears_its_own_reason(key, wrong, reason, capsys):
-    check(key, wrong)
-    said = capsys.readouterr().out
+def test_a_planted_mistake_hears_its_own_reason(key, wrong, reason, verdict):
+    said = verdict(key, wrong)
     assert said.startswith(f"{key}  not yet: ")
     assert reason in said
     others = [other for _, other in WRONG[key] if other != reason]

@@ -5,7 +5,6 @@ import unicodedata
 
 import pytest
 
-from course_lib.exercises import check
 from course_lib.exercises.chapter_03 import EXERCISES, HAND_HYPOTHESIS, HAND_REFERENCE
 from course_lib.exercises.chapter_03_reasons import cheapest_splits, tidy
 from course_lib.metrics import align, edit_table, error_counts
@@ -56,19 +55,14 @@ def stub_of_one(text): ...
 STUBS = {"03.1": None, "03.2": stub_of_two, "03.3": stub_of_two, "03.4": stub_of_two, "03.5": stub_of_one}
 
 
-def verdict(capsys, key, answer):
-    check(key, answer)
-    return capsys.readouterr().out
+@pytest.mark.parametrize("key", EXERCISES)
+def test_the_solution_is_right(verdict, key):
+    assert verdict(key, SOLUTIONS[key]) == f"{key}  right\n"
 
 
 @pytest.mark.parametrize("key", EXERCISES)
-def test_the_solution_is_right(capsys, key):
-    assert verdict(capsys, key, SOLUTIONS[key]) == f"{key}  right\n"
-
-
-@pytest.mark.parametrize("key", EXERCISES)
-def test_the_stub_was_not_attempted(capsys, key):
-    assert f"{key}  not attempted yet" in verdict(capsys, key, STUBS[key])
+def test_the_stub_was_not_attempted(verdict, key):
+    assert f"{key}  not attempted yet" in verdict(key, STUBS[key])
 
 
 @pytest.mark.parametrize("key", EXERCISES)
@@ -174,8 +168,8 @@ CASES = [(key, wrong, reason) for key, mistakes in MISTAKES.items() for wrong, r
 
 
 @pytest.mark.parametrize(("key", "wrong", "reason"), CASES, ids=[f"{key} {reason}" for key, _, reason in CASES])
-def test_a_mistake_hears_its_own_reason(capsys, key, wrong, reason):
-    said = verdict(capsys, key, wrong)
+def test_a_mistake_hears_its_own_reason(verdict, key, wrong, reason):
+    said = verdict(key, wrong)
     assert said.startswith(f"{key}  not yet: ")
     assert reason in said
     others = [other for other_key, _, other in CASES if other_key == key and other != reason]
@@ -186,13 +180,13 @@ def test_every_exercise_has_at_least_three_mistakes():
     assert all(len({reason for _, reason in MISTAKES[key]}) >= 3 for key in EXERCISES)
 
 
-def test_total_right_but_no_such_walk(capsys):
+def test_total_right_but_no_such_walk(verdict):
     def fewer_substitutions(reference, hypothesis):
         substitutions, insertions, deletions = parts(reference, hypothesis)
         traded = substitutions >= 2
         return substitutions - 2 * traded, insertions + traded, deletions + traded
 
-    said = verdict(capsys, "03.3", fewer_substitutions)
+    said = verdict("03.3", fewer_substitutions)
     assert re.search(r"no cheapest walk has these parts. One that has: \(\d, \d, \d\)", said)
 
 

@@ -6,12 +6,6 @@ import math
 import pytest
 
 from course_lib.ctc import count_paths
-from course_lib.exercises import check
-
-
-def verdict(capsys, key, answer):
-    check(key, answer)
-    return capsys.readouterr().out
 
 
 def collapse_right(path):
@@ -139,20 +133,20 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("key", SOLUTIONS)
-def test_the_solution_is_right(capsys, key):
-    assert verdict(capsys, key, SOLUTIONS[key]) == f"{key}  right\n"
+def test_the_solution_is_right(verdict, key):
+    assert verdict(key, SOLUTIONS[key]) == f"{key}  right\n"
 
 
 @pytest.mark.parametrize("key", SOLUTIONS)
-def test_the_stub_was_not_attempted(capsys, key):
+def test_the_stub_was_not_attempted(verdict, key):
     def stub(*given): ...
 
-    assert "not attempted yet" in verdict(capsys, key, stub)
+    assert "not attempted yet" in verdict(key, stub)
 
 
 @pytest.mark.parametrize(("key", "wrong", "reason"), [(key, *mistake) for key in MISTAKES for mistake in MISTAKES[key]])
-def test_a_mistake_hears_its_reason(capsys, key, wrong, reason):
-    said = verdict(capsys, key, wrong)
+def test_a_mistake_hears_its_reason(verdict, key, wrong, reason):
+    said = verdict(key, wrong)
     assert said.startswith(f"{key}  not yet: ")
     assert reason in said
 
