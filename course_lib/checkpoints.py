@@ -1,8 +1,7 @@
 """Trained weights ↔ safetensors files; the state of a training run ↔ a file to resume from. One format for the course.
 
-A run folder holds `best.safetensors` (the best validation), `last.safetensors` with `training_state.pt` (where to go on),
-`training_log.json` (one entry a validation) and `logs/train.log`. Only trainable weights are saved: the frozen models have
-an owner elsewhere.
+A run folder holds `best.safetensors` (the best validation), `training_state.pt` (where to go on), `training_log.json` (one
+entry a validation) and `logs/train.log`. Only trainable weights are saved: the frozen models have an owner elsewhere.
 """
 
 import json
@@ -24,12 +23,17 @@ def trainable_weights(model: nn.Module) -> dict[str, Tensor]:
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:
     """Write safetensors beside the target, then rename: a crash leaves the old file, never half a file."""
-    _write_beside(path, lambda beside: save_file(weights, beside))
+    write_beside(path, lambda beside: save_file(weights, beside))
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load trained weights into the model; raises ValueError that names what is missing, extra or of another shape."""
-    weights, wanted = load_file(path), {n: p for n, p in model.named_parameters() if p.requires_grad}
+    put_weights(model, load_file(path), str(path))
+
+
+def put_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Copy weights into the trainable ones of the model; raises ValueError that opens with `source` if they do not fit."""
+    wanted = {name: p for name, p in model.named_parameters() if p.requires_grad}
     faults = [f"  {name}: not in the file" for name in wanted.keys() - weights.keys()]
     faults += [f"  {name}: not in the model" for name in weights.keys() - wanted.keys()]
     faults += [
@@ -38,13 +42,13 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if weights[name].shape != wanted[name].shape
     ]
     if faults:
-        raise ValueError("\n".join([f"{path} does not fit the configured model", *sorted(faults)]))
+        raise ValueError("\n".join([f"{source} does not fit the configured model", *sorted(faults)]))
     model.load_state_dict(weights, strict=False)
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
     """Save the state of a training run (optimiser, schedule, progress, random numbers), atomically."""
-    _write_beside(path, lambda beside: torch.save(state, beside))
+    write_beside(path, lambda beside: torch.save(state, beside))
 
 
 def load_state(path: Path) -> dict[str, Any]:
@@ -69,12 +73,20 @@ def restore_random_state(state: dict[str, Any]) -> None:
 def save_json(value: Any, path: Path) -> None:
     """Write JSON a person can read, atomically."""
     text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-    _write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
-def _write_beside(path: Path, write: Callable[[Path], Any]) -> None:
+def remove_fragments(folder: Path) -> None:
+    """Delete what a killed process had begun to write beside its files."""
+    for fragment in folder.glob(".*.part"):
+        fragment.unlink()
+
+
+def write_beside(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let `write` make a file beside its place, then rename it: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
+    # The dot in front keeps a fragment out of every `audio_enc_step_*` that somebody may ask for.
+    beside = path.with_name(f".{path.name}.part")
     try:
         write(beside)
         os.replace(beside, path)

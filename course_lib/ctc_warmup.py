@@ -12,9 +12,10 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.batches import SpeechBatch
 from course_lib.letters import BLANK, LetterReader
 from course_lib.prompt import StepOutput
-from course_lib.slam import SlamASR, SpeechBatch
+from course_lib.slam import SlamASR
 
 PULL = 0.5
 """How much it costs to be far from the embeddings of text, beside the CTC loss."""
@@ -23,7 +24,7 @@ PULL = 0.5
 class Speller(nn.Module):
     """A recogniser without a language model: what its `LetterReader` spells is what it heard.
 
-    Has what `training.Trainer` and `train.SpeechCheck` need of a model, so the same loop trains it and the same figures
+    Has what `training.Trainer` and `batches.SpeechCheck` need of a model, so the same loop trains it and the same figures
     are measured.
     """
 

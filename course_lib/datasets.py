@@ -1,7 +1,8 @@
 """Files of transcribed speech → examples, batches of similar length, and encoder features computed once.
 
 Three sources, one list of `Example`: an `asr.csv` (Stage B's format), a Common Voice folder, or the word "synthetic", which
-makes the split on first use. The encoder is frozen, so a clip's features never change: `FeatureStore` keeps them on disk.
+makes the split on first use. A clip's log-mel spectrogram never changes, nor do its features as long as the encoder is frozen:
+`FeatureStore` keeps them on disk.
 """
 
 import csv
@@ -9,7 +10,7 @@ import hashlib
 import json
 import os
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +22,8 @@ from tqdm.auto import tqdm
 
 from course_lib.audio import load_audio
 from course_lib.cache import DATA_FOLDER, cache_folder, keep_first
-from course_lib.encoders import WhisperEncoder, pad_log_mels
-from course_lib.mel import WHISPER_MEL_RECIPE, whisper_log_mel
+from course_lib.encoders import SpeechEncoder, pad_log_mels
+from course_lib.mel import CTC_MEL_RECIPE, ctc_log_mel
 from course_lib.synth import ensure_split
 from course_lib.text import normalise
 
@@ -56,6 +57,11 @@ def load_examples(source: str, split: str, clips: int | None = None, skip_bad: b
     if not examples:
         raise DataError(f"{path}: no clip of split {split!r}; see the column `split`")
     return examples[:clips]
+
+
+def texts_of(examples: Sequence[Example]) -> list[str]:
+    """The transcripts of examples."""
+    return [example.text for example in examples]
 
 
 def read_asr_csv(path: Path, skip_bad: bool = False) -> list[Example]:
@@ -116,24 +122,51 @@ class FeatureStore:
         return torch.from_numpy(self.values[start : start + count].astype(np.float32))
 
 
+Features = Iterator[Float[Tensor, "_frames features"]]
+
+
 def encode_examples(
-    examples: Sequence[Example], encoder: WhisperEncoder, max_seconds: float | None = 30.0, batch_size: int = 32
+    examples: Sequence[Example], encoder: SpeechEncoder, max_seconds: float | None = 30.0, batch_size: int = 32
 ) -> FeatureStore:
     """Features of all examples, from the cache if sound, encoder, precision and mel recipe are those of last time."""
-    key = hashlib.sha256("\n".join([encoder.fingerprint, WHISPER_MEL_RECIPE.key, str(max_seconds)]).encode())
+
+    @torch.no_grad()
+    def encode(batch: list[Example]) -> Features:
+        log_mels = [encoder.log_mel(load_audio(example.path, max_seconds=max_seconds)) for example in batch]
+        features, counts = encoder(*(tensor.to(encoder.device) for tensor in pad_log_mels(log_mels)))
+        return (clip[:count].cpu() for clip, count in zip(features, counts.tolist(), strict=True))
+
+    key = [encoder.fingerprint, encoder.mel_recipe.key, str(max_seconds)]
+    return _stored(examples, key, encoder.feature_dim, encode, batch_size)
+
+
+def log_mel_examples(examples: Sequence[Example], max_seconds: float | None = 30.0, batch_size: int = 32) -> FeatureStore:
+    """Log-mel spectrograms of all examples for Stage B, from the cache if sound and recipe are those of last time."""
+
+    def compute(batch: list[Example]) -> Features:
+        return (ctc_log_mel(load_audio(example.path, max_seconds=max_seconds)) for example in batch)
+
+    return _stored(examples, ["log-mel", CTC_MEL_RECIPE.key, str(max_seconds)], CTC_MEL_RECIPE.bins, compute, batch_size)
+
+
+def _stored(
+    examples: Sequence[Example], key: list[str], width: int, compute: Callable[[list[Example]], Features], batch_size: int
+) -> FeatureStore:
+    """Look the examples up under everything that decides their features; compute them if they are not there."""
+    digest = hashlib.sha256("\n".join(key).encode())
     for example in examples:
-        key.update(hashlib.sha256(example.path.read_bytes()).digest())
-    folder = cache_folder() / "features" / key.hexdigest()[:20]
+        digest.update(hashlib.sha256(example.path.read_bytes()).digest())
+    folder = cache_folder() / "features" / digest.hexdigest()[:20]
     if not folder.is_dir():
         beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
         beside.mkdir(parents=True, exist_ok=True)
-        _encode_into(beside, examples, encoder, max_seconds, batch_size)
+        _write_features(beside, examples, width, compute, batch_size)
         keep_first(beside, folder)
     return FeatureStore(folder)
 
 
-def _encode_into(
-    folder: Path, examples: Sequence[Example], encoder: WhisperEncoder, max_seconds: float | None, batch_size: int
+def _write_features(
+    folder: Path, examples: Sequence[Example], width: int, compute: Callable[[list[Example]], Features], batch_size: int
 ) -> None:
     starts, counts, total = [0] * len(examples), [0] * len(examples), 0
     order = sorted(range(len(examples)), key=lambda index: examples[index].path.stat().st_size)
@@ -141,22 +174,12 @@ def _encode_into(
     with (folder / "features.f16").open("wb") as file, bar:
         for start in range(0, len(order), batch_size):
             indices = order[start : start + batch_size]
-            for index, features in zip(indices, _encode_batch(examples, indices, encoder, max_seconds), strict=True):
+            for index, features in zip(indices, compute([examples[index] for index in indices]), strict=True):
                 starts[index], counts[index], total = total, len(features), total + len(features)
                 file.write(features.numpy().astype(np.float16).tobytes())
             bar.update(len(indices))
-    index = {"starts": starts, "counts": counts, "feature_dim": encoder.feature_dim}
+    index = {"starts": starts, "counts": counts, "feature_dim": width}
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-@torch.no_grad()
-def _encode_batch(
-    examples: Sequence[Example], indices: list[int], encoder: WhisperEncoder, max_seconds: float | None
-) -> Iterator[Float[Tensor, "_frames features"]]:
-    log_mels = [whisper_log_mel(load_audio(examples[i].path, max_seconds=max_seconds), bins=encoder.config.mel_bins)
-                for i in indices]  # fmt: skip
-    features, counts = encoder(*(tensor.to(encoder.whisper.device) for tensor in pad_log_mels(log_mels)))
-    return (clip[:count].cpu() for clip, count in zip(features, counts.tolist(), strict=True))
 
 
 def _read_table(path: Path, delimiter: str, wanted: set[str]) -> list[dict[str, str]]:

@@ -1,6 +1,6 @@
 """Measure a recogniser on a split it never trained on.
 
-python -m course_lib.evaluate --split test [--system slam] [--json]
+python -m course_lib.evaluate --split test [--system slam] [--json] [--transcripts FILE]
 """
 
 import argparse
@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from course_lib.audio import SAMPLE_RATE, load_audio
+from course_lib.checkpoints import save_json
 from course_lib.datasets import Example, load_examples
 from course_lib.metrics import align, bootstrap_interval, character_error_rate, error_counts, word_error_rate
-from course_lib.systems import SYSTEMS, load_slam
+from course_lib.systems import SYSTEMS, load_system
 
 
 @dataclass(frozen=True)
@@ -86,12 +87,19 @@ def main() -> None:
     parser.add_argument("--data", default="synthetic", help='"synthetic", an asr.csv, or a Common Voice folder')
     parser.add_argument("--clips", type=int, help="only so many clips")
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--transcripts", type=Path, help="also write voice, reference and hypothesis of every clip to this JSON file"
+    )
     arguments = parser.parse_args()
-    system = load_slam(arguments.model) if arguments.model else SYSTEMS[arguments.system]()
+    system = load_system(arguments.model) if arguments.model else SYSTEMS[arguments.system]()
     examples = load_examples(arguments.data, arguments.split, arguments.clips)
     hypotheses, rtf = transcribe_all(system, examples)
     references = [example.text for example in examples]
-    report = measure(arguments.system, arguments.split, references, hypotheses, rtf)
+    name = arguments.model.name if arguments.model else arguments.system
+    report = measure(name, arguments.split, references, hypotheses, rtf)
+    if arguments.transcripts:
+        rows = zip(examples, hypotheses, strict=True)
+        save_json([{"voice": e.voice, "reference": e.text, "hypothesis": heard} for e, heard in rows], arguments.transcripts)
     if arguments.json:
         print(json.dumps({name: round(v, 5) if isinstance(v, float) else v for name, v in vars(report).items()}))
     else:

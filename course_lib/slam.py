@@ -5,7 +5,6 @@
 The projector is the only part with gradients. Encoder and language model stay in eval mode whatever `train()` says.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -15,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from course_lib.batches import SpeechBatch
 from course_lib.cache import find_model
-from course_lib.encoders import WhisperEncoder
+from course_lib.encoders import SpeechEncoder
 from course_lib.letters import LetterReader
 from course_lib.precision import Precision, autocast, resolve_precision
 from course_lib.projector import ConcatProjector
@@ -31,14 +31,6 @@ from course_lib.prompt import (
     label_loss,
     pad_rows,
 )
-
-
-@dataclass
-class SpeechBatch:
-    """Clips as encoder features (each of its own length) and what is said in them."""
-
-    features: list[Float[Tensor, "_frames features"]]
-    texts: list[str]
 
 
 class Hypothesis(NamedTuple):
@@ -58,7 +50,7 @@ class SlamASR(nn.Module):
 
     def __init__(
         self,
-        encoder: WhisperEncoder,
+        encoder: SpeechEncoder,
         projector: ConcatProjector,
         llm: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,

@@ -29,9 +29,11 @@ from course_lib.cache import cache_folder
 from course_lib.grammar import draw_utterance, load_grammar
 from course_lib.voices import ESPEAK_RATE, TEST_VOICES, TRAIN_VOICES, espeak
 
-SPLITS = {"train": 24_000, "words": 12_000, "dev": 300, "test": 400, "dev-augmented": 300, "test-augmented": 400}
+SPLITS = {"train": 24_000, "words": 12_000, "train-clean": 24_000, "dev": 300, "test": 400}
+SPLITS |= {"dev-augmented": 300, "test-augmented": 400}
 """Clips a split has unless told otherwise. "words" is more training speech, one word a clip, for that is what people try first.
-The augmented splits are dev's and test's sentences and voices once more, through rooms and noise."""
+The augmented splits are dev's and test's sentences and voices once more, through rooms and noise; the clean one is train's
+without, for Stage B: an encoder that begins with nothing learns to read a clear hand first."""
 
 TRAINING_SPLITS = ("train", "words")
 
@@ -64,9 +66,9 @@ class Line:
 
 def write_script(split: str, clips: int, seed: int = 0) -> list[Line]:
     """Draw sentences and cast voices for a split; no text occurs twice in dev or in test."""
-    base = split.removesuffix("-augmented")
-    if base not in (*TRAINING_SPLITS, "dev", "test"):
+    if split not in SPLITS:
         raise ValueError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
+    base = split.partition("-")[0]
     rng = random.Random(f"{seed} {base} script")
     voices = TEST_VOICES if base == "test" else TRAIN_VOICES
     texts, lines = set(), []
@@ -80,7 +82,7 @@ def write_script(split: str, clips: int, seed: int = 0) -> list[Line]:
 
 def speak_line(line: Line, split: str, seed: int = 0) -> Float[np.ndarray, " samples"]:
     """Speak one line at 16 kHz, with a tempo and a melody of its own; training and augmented splits go through `augment`."""
-    base = split.removesuffix("-augmented")
+    base, _, variant = split.partition("-")
     rng = random.Random(f"{seed} {base} {line.number}")
     slowest, fastest = (80, 140) if " " not in line.text else (95, 160)
     clean = espeak().speak(
@@ -92,7 +94,8 @@ def speak_line(line: Line, split: str, seed: int = 0) -> Float[np.ndarray, " sam
         word_gap=rng.choice([0, 0, 0, 1, 3, 8]),
     )
     waveform = soxr.resample(clean, ESPEAK_RATE, SAMPLE_RATE)
-    left_clean = base == split and (base not in TRAINING_SPLITS or rng.random() < CLEAN_SHARE)
+    spared = base not in TRAINING_SPLITS or rng.random() < CLEAN_SHARE
+    left_clean = variant == "clean" or (spared and variant != "augmented")
     return set_level(waveform, -6.0) if left_clean else augment(waveform, f"{seed} {base} {line.number} augment")
 
 

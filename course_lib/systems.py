@@ -14,12 +14,14 @@ from accelerate.utils import set_seed
 from course_lib.cache import DATA_FOLDER, find_model
 from course_lib.checkpoints import load_weights
 from course_lib.config import load_config
-from course_lib.encoders import WhisperEncoder
+from course_lib.encoders import SpeechEncoder, WhisperEncoder
 from course_lib.precision import Precision
 from course_lib.projector import ConcatProjector
 from course_lib.prompt import PROMPT
 from course_lib.slam import SlamASR, load_llm
-from course_lib.training import TrainSettings
+from course_lib.stage_b import CONFIG_NAME as STAGE_B_CONFIG_NAME
+from course_lib.stage_b import CtcRecogniser, load_stage_b, load_tiny_encoder
+from course_lib.train_settings import TrainSettings
 
 CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
@@ -94,10 +96,18 @@ def pick_device(wish: str) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def load_encoder(name: str, precision: Precision = "fp32") -> SpeechEncoder:
+    """Load the ear by its name: the run folder of a Stage B training, else a Whisper (a folder or a Hub id)."""
+    folder = Path(find_model(name))
+    if (folder / STAGE_B_CONFIG_NAME).is_file():
+        return load_tiny_encoder(folder, precision=precision)
+    return WhisperEncoder.from_pretrained(find_model(name), precision)
+
+
 def build_slam(config: SlamConfig) -> SlamASR:
     """Load the frozen parts that the config names and put a fresh projector between them."""
     device = pick_device(config.device)
-    encoder = WhisperEncoder.from_pretrained(find_model(config.encoder_name), config.precision).to(device)
+    encoder = load_encoder(config.encoder_name, config.precision).to(device)
     llm, tokenizer = load_llm(config.llm_name, config.precision, device)
     set_seed(config.seed)
     projector = ConcatProjector(
@@ -122,5 +132,10 @@ def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:
     return slam
 
 
-SYSTEMS: dict[str, Callable[[], SlamASR]] = {"slam": load_slam}
-"""Recognisers by the name that `evaluate --system` takes; each has `encode` and `transcribe`."""
+SYSTEMS: dict[str, Callable[[], SlamASR | CtcRecogniser]] = {"slam": load_slam, "stage_b": load_stage_b}
+"""Recognisers by the name that `evaluate --system` takes; each has `transcribe`."""
+
+
+def load_system(folder: Path) -> SlamASR | CtcRecogniser:
+    """Load whatever recogniser a run folder holds."""
+    return load_stage_b(folder) if (Path(folder) / STAGE_B_CONFIG_NAME).is_file() else load_slam(folder)

@@ -2,62 +2,15 @@
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
-from torch.utils.data import ConcatDataset
-
+from course_lib.batches import SpeechBatches, SpeechCheck
 from course_lib.config import load_config, save_config
 from course_lib.ctc_warmup import Speller
-from course_lib.datasets import Example, FeatureStore, encode_examples, length_batches, load_examples
-from course_lib.metrics import character_error_rate, word_error_rate
-from course_lib.slam import SlamASR, SpeechBatch
+from course_lib.datasets import FeatureStore, encode_examples, load_examples, texts_of
+from course_lib.slam import SlamASR
 from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam
 from course_lib.training import Progress, Trainer
-
-
-class SpeechBatches:
-    """Training batches from stored features, other ones every epoch, the same for the same epoch."""
-
-    def __init__(self, stores: list[FeatureStore], texts: list[str], batch_size: int, seed: int):
-        self.features, self.texts = ConcatDataset(stores), texts
-        self.lengths = [count for store in stores for count in store.counts]
-        self.batch_size, self.seed = batch_size, seed
-
-    def __call__(self, epoch: int) -> Iterator[SpeechBatch]:
-        """Yield the batches of one epoch."""
-        for indices in length_batches(self.lengths, self.batch_size, f"{self.seed} {epoch}"):
-            yield SpeechBatch([self.features[i] for i in indices], [self.texts[i] for i in indices])
-
-    def __len__(self) -> int:
-        return -(-len(self.texts) // self.batch_size)
-
-
-class SpeechCheck:
-    """Validation by transcribing: WER and CER of decoded text, and beside them the loss and token accuracy under teacher
-    forcing, where the model is shown the right words so far. The last is always the most flattering."""
-
-    def __init__(self, slam: SlamASR | Speller, store: FeatureStore, texts: list[str], batch_size: int, max_new_tokens: int):
-        self.slam, self.store, self.texts, self.max_new_tokens = slam, store, texts, max_new_tokens
-        order = sorted(range(len(texts)), key=lambda index: store.counts[index])
-        self.batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-
-    def __call__(self) -> dict[str, float]:
-        """Rates between 0 and 1 (WER can pass 1), from all clips."""
-        transcripts, loss, correct, labels = {}, 0.0, 0, 0
-        for indices in self.batches:
-            features, texts = [self.store[i] for i in indices], [self.texts[i] for i in indices]
-            transcripts.update(zip(indices, self.slam.transcribe_features(features, self.max_new_tokens), strict=True))
-            output = self.slam.loss(SpeechBatch(features, texts))
-            loss += float(output.loss) * output.label_tokens
-            correct, labels = correct + output.correct_tokens, labels + output.label_tokens
-        written = [transcripts[index] for index in range(len(self.texts))]
-        return {
-            "wer": word_error_rate(self.texts, written),
-            "cer": character_error_rate(self.texts, written),
-            "loss": loss / labels,
-            "token_accuracy_teacher_forced": correct / labels,
-        }
 
 
 def train(config: SlamConfig, resume: bool = False) -> Progress:
@@ -101,11 +54,6 @@ def warm_up(
     if resume:
         trainer.resume()
     return trainer.fit().seconds
-
-
-def texts_of(examples: list[Example]) -> list[str]:
-    """The transcripts of examples."""
-    return [example.text for example in examples]
 
 
 def main() -> None:

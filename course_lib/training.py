@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -22,46 +22,17 @@ from tqdm.auto import tqdm
 from course_lib.checkpoints import (
     load_state,
     load_weights,
+    put_weights,
     random_state,
+    remove_fragments,
     restore_random_state,
     save_json,
     save_state,
     save_weights,
     trainable_weights,
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """How to train; the names are those of the SLAM-ASR guide's YAML.
-
-    `validation_interval` counts optimiser steps, `patience` counts validations. A validation resets the patience when it
-    takes more than `min_delta` off the best `monitor` so far (a rate: 0.005 is half a percentage point); a smaller gain is
-    kept as the new best all the same. `device` "auto" means a GPU if there is one.
-    """
-
-    batch_size: int = 8
-    gradient_accumulation_steps: int = 4
-    num_epochs: int = 50
-    warmup_steps: int = 200
-    lr: float = 1e-4
-    weight_decay: float = 0.01
-    validation_interval: int = 112
-    patience: int = 15
-    min_delta: float = 0.005
-    max_grad_norm: float = 1.0
-    seed: int = 0
-    num_threads: int = 2
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    monitor: str = "wer"
-    tracker: Literal["none", "tensorboard", "wandb"] = "none"
-
-    def problems(self) -> list[str]:
-        """List every value that cannot be meant."""
-        positive = ("batch_size", "gradient_accumulation_steps", "num_epochs", "lr", "validation_interval", "patience")
-        found = [f"{name}: {getattr(self, name)}, must be above 0" for name in positive if getattr(self, name) <= 0]
-        not_negative = ("warmup_steps", "weight_decay", "min_delta", "max_grad_norm", "num_threads")
-        return found + [f"{n}: {getattr(self, n)}, must not be negative" for n in not_negative if getattr(self, n) < 0]
+from course_lib.optimizers import make_optimizer
+from course_lib.train_settings import TrainSettings, learning_rate_factor
 
 
 @dataclass
@@ -77,24 +48,14 @@ class Progress:
     seconds: float = 0.0
 
 
-def learning_rate_factor(step: int, warmup_steps: int, total_steps: int) -> float:
-    """Linear warm-up from 0 to 1, then half a cosine down to 0 at `total_steps`.
-
-    >>> [round(learning_rate_factor(step, 2, 10), 2) for step in (0, 1, 2, 6, 10)]
-    [0.0, 0.5, 1.0, 0.5, 0.0]
-    """
-    if step < warmup_steps:
-        return step / warmup_steps
-    done = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
 class Trainer:
     """Train the weights of `model` that ask for gradients, on `batches_of(epoch)`.
 
     `model` maps a batch to a `prompt.StepOutput`; `validate()` returns the figures that count, `settings.monitor` among them.
     `batches_of` must give the same batches for the same epoch, so that a resumed run sees what the broken one would have.
-    The run folder gets best.safetensors, last.safetensors, training_state.pt, training_log.json and logs/train.log.
+    The run folder gets best.safetensors, training_state.pt (all that `resume` needs, in one file), training_log.json and
+    logs/train.log, and every `checkpoint_freq` updates the weights as `checkpoint_name`. `describe(batch)` gives the figures of
+    the line that is printed every `report_interval` updates.
     """
 
     def __init__(
@@ -105,12 +66,16 @@ class Trainer:
         validate: Callable[[], dict[str, float]],
         settings: TrainSettings,
         run_folder: Path,
+        describe: Callable[[Any], str] | None = None,
+        checkpoint_name: str = "step_{step}.safetensors",
     ):
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
         set_seed(settings.seed)
         self.settings, self.batches_of, self.validate = settings, batches_of, validate
         self.run_folder, self.progress, self.log = Path(run_folder), Progress(), []
+        self.describe, self.checkpoint_name, self._reported = describe, checkpoint_name, 0.0
+        remove_fragments(self.run_folder)
         self.accelerator = _make_accelerator(settings, self.run_folder)
         batches_per_step = settings.gradient_accumulation_steps * self.accelerator.num_processes
         if batches_per_epoch < batches_per_step:
@@ -120,9 +85,9 @@ class Trainer:
             )
         self.total_steps = settings.num_epochs * (batches_per_epoch // batches_per_step)
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(self.trained, lr=settings.lr, weight_decay=settings.weight_decay)
+        optimizer = make_optimizer(settings.optimizer, self.trained, settings.lr, settings.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(step, settings.warmup_steps, self.total_steps)
+            optimizer, lambda step: learning_rate_factor(step, settings.warmup_steps, self.total_steps, settings.schedule)
         )
         self.schedule = schedule
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -130,6 +95,7 @@ class Trainer:
     def fit(self) -> Progress:
         """Train until the epochs or the patience run out; the model ends with its best weights."""
         started = time.monotonic() - self.progress.seconds
+        self._reported = self.progress.seconds
         with tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step") as bar:
             while self.progress.epoch < self.settings.num_epochs and not self._out_of_patience():
                 self._train_epoch(bar, started)
@@ -149,22 +115,22 @@ class Trainer:
         if not self.has_checkpoint():
             raise FileNotFoundError(f"{path}: nothing to resume; start without --resume")
         state = load_state(path)
-        load_weights(self.accelerator.unwrap_model(self.model), self.run_folder / "last.safetensors")
+        put_weights(self.accelerator.unwrap_model(self.model), state["weights"], str(path))
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress = Progress(**state["progress"])
         restore_random_state(state["random"])
-        self.log = json.loads((self.run_folder / "training_log.json").read_text(encoding="utf-8"))
+        self.log = state["log"]
 
     def save_checkpoint(self) -> None:
-        """Write everything `resume` needs."""
+        """Write everything `resume` needs, in one file: a run killed between two would resume as neither."""
         if not self.accelerator.is_main_process:
             return
-        self._save("last.safetensors")
         state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
-        state |= {"progress": asdict(self.progress), "random": random_state()}
-        save_state(state, self.run_folder / "training_state.pt")
+        state |= {"progress": asdict(self.progress), "random": random_state(), "log": self.log}
+        state["weights"] = trainable_weights(self.accelerator.unwrap_model(self.model))
         save_json(self.log, self.run_folder / "training_log.json")
+        save_state(state, self.run_folder / "training_state.pt")
 
     def _train_epoch(self, bar: tqdm, started: float) -> None:
         """One pass over the data; a last group too small for a whole update is left for the next epoch's shuffle."""
@@ -177,10 +143,15 @@ class Trainer:
             self.progress.batches_done += size * world
             bar.update()
             bar.set_postfix(loss=f"{figures['train_loss']:.3f}", best=f"{self.progress.best:.4f}")
+            self._report(group[0], started)
+            kept = self._keep_weights()
             if self.progress.step % self.settings.validation_interval == 0:
                 self._validate(started, figures)
                 if self._out_of_patience():
                     return
+            elif kept:
+                self.progress.seconds = time.monotonic() - started
+                self.save_checkpoint()
         self.progress.epoch += 1
         self.progress.batches_done = 0
 
@@ -217,6 +188,30 @@ class Trainer:
             self.progress.best, self.progress.best_step = value, self.progress.step
             self._save("best.safetensors")
         self.save_checkpoint()
+
+    def _report(self, batch: Any, started: float) -> None:
+        """Print where the training stands, with seconds a step since the last such line."""
+        interval, step = self.settings.report_interval, self.progress.step
+        if not interval or step % interval or not self.describe or not self.accelerator.is_main_process:
+            return
+        now = time.monotonic() - started
+        self.model.eval()
+        figures = self.describe(batch)
+        tqdm.write(f"[Step {step}/{self.total_steps}] {figures} | {(now - self._reported) / interval:.2f}s/step")
+        self._reported = now
+
+    def _keep_weights(self) -> bool:
+        """Write weights under a name of their own every `checkpoint_freq` updates; whether it was time to.
+
+        Before the state that counts this step as done: killed in between, the resumed run writes them again.
+        """
+        frequency, step = self.settings.checkpoint_freq, self.progress.step
+        if not frequency or step % frequency:
+            return False
+        name = self.checkpoint_name.format(step=step)
+        self._save(name)
+        tqdm.write(f"Saved checkpoint: {name}")
+        return True
 
     def _save(self, name: str) -> None:
         if self.accelerator.is_main_process:

@@ -14,7 +14,9 @@ from course_lib import checkpoints
 from course_lib.checkpoints import (
     load_state,
     load_weights,
+    put_weights,
     random_state,
+    remove_fragments,
     restore_random_state,
     save_json,
     save_state,
@@ -63,6 +65,34 @@ def test_a_file_that_does_not_fit_is_refused_with_every_tensor_that_is_wrong(tmp
         "  second.weight: not in the file",
     ]
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_weights_from_anywhere_are_refused_in_the_name_of_their_source():
+    model, weights = small_model(), trainable_weights(small_model(inputs=7))
+    with pytest.raises(ValueError, match=r"^state of yesterday does not fit the configured model\n  first.weight: \(4, 7\)"):
+        put_weights(model, weights, "state of yesterday")
+    fitting = trainable_weights(small_model())
+    put_weights(model, fitting, "state of today")
+    assert all(torch.equal(weight, fitting[name]) for name, weight in trainable_weights(model).items())
+
+
+def test_fragments_are_hidden_from_every_search_and_removed(tmp_path, monkeypatch):
+    """A killed process leaves what it had begun; the dot keeps it out of `audio_enc_step_*`."""
+    seen, replace = [], os.replace
+
+    def watch(source, target):
+        seen.append((source.name, [file.name for file in tmp_path.glob("audio_enc_step_*")]))
+        replace(source, target)
+
+    monkeypatch.setattr(checkpoints.os, "replace", watch)
+    save_weights({"a": torch.zeros(2)}, tmp_path / "audio_enc_step_7.safetensors")
+    assert seen == [(".audio_enc_step_7.safetensors.part", [])]
+    for name in (".training_state.pt.part", ".best.safetensors.part"):
+        (tmp_path / name).write_bytes(b"half a fi")
+    (tmp_path / ".keep").write_text("")
+    remove_fragments(tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [".keep", "audio_enc_step_7.safetensors"]
+    remove_fragments(tmp_path / "not there")
 
 
 def break_in_the_middle(value, path):

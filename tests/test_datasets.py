@@ -18,9 +18,12 @@ from course_lib.datasets import (
     encode_examples,
     length_batches,
     load_examples,
+    log_mel_examples,
     read_asr_csv,
     read_common_voice,
 )
+from course_lib.encoders import TinyEncoder
+from course_lib.mel import ctc_log_mel
 
 CLIP_SECONDS = (0.6, 0.3, 0.46)
 
@@ -324,15 +327,39 @@ def test_an_interrupted_encoding_leaves_nothing_that_counts_as_complete(folder, 
 
 @pytest.mark.usefixtures("clean_cache")
 def test_two_processes_may_encode_the_same_clips_at_once(folder, encoder, monkeypatch):
-    examples, encode_into = read_asr_csv(folder / "asr.csv"), datasets._encode_into
+    examples, write_features = read_asr_csv(folder / "asr.csv"), datasets._write_features
 
     def meanwhile_another_finishes(*arguments):
-        monkeypatch.setattr(datasets, "_encode_into", encode_into)
+        monkeypatch.setattr(datasets, "_write_features", write_features)
         with monkeypatch.context() as other_process:
             other_process.setattr(datasets.os, "getpid", lambda: 1)
             encode_examples(examples, encoder)
-        encode_into(*arguments)
+        write_features(*arguments)
 
-    monkeypatch.setattr(datasets, "_encode_into", meanwhile_another_finishes)
+    monkeypatch.setattr(datasets, "_write_features", meanwhile_another_finishes)
     assert len(encode_examples(examples, encoder)) == 3
     assert [path.suffix for path in (cache_folder() / "features").iterdir()] == [""]
+
+
+@pytest.mark.usefixtures("clean_cache")
+def test_log_mels_are_stored_clip_by_clip_and_made_only_once(folder, monkeypatch):
+    examples, made = read_asr_csv(folder / "asr.csv"), []
+    monkeypatch.setattr(datasets, "ctc_log_mel", lambda waveform: made.append(1) or ctc_log_mel(waveform))
+    store = log_mel_examples(examples, batch_size=2)
+    for index, example in enumerate(examples):
+        live = ctc_log_mel(datasets.load_audio(example.path))
+        assert torch.equal(store[index], live.half().float())
+    assert len(log_mel_examples(examples)) == len(made) == 3
+    # other sound is looked at again, and so is the same sound under another limit
+    assert len(log_mel_examples(examples[:2])) == 2
+    assert log_mel_examples(examples, max_seconds=5.0).counts == store.counts
+    assert len(made) == 3 + 2 + 3
+
+
+@pytest.mark.usefixtures("clean_cache")
+def test_any_speech_encoder_encodes_with_its_own_log_mel(folder):
+    examples, encoder = read_asr_csv(folder / "asr.csv"), TinyEncoder(16, 1, 2, 24).eval()
+    store = encode_examples(examples, encoder, batch_size=2)
+    for index, example in enumerate(examples):
+        live = encoder.encode_waveform(datasets.load_audio(example.path))
+        torch.testing.assert_close(store[index], live, atol=2e-3, rtol=2e-3)

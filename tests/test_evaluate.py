@@ -111,3 +111,13 @@ def test_the_command_line_shows_figures_and_the_worst_utterances(monkeypatch, ca
     output = capsys.readouterr().out
     assert output.startswith("slam on test: 2 clips\n  WER ")
     assert "worst utterances\n\nreference " in output
+
+
+def test_all_transcripts_can_be_kept_beside_their_references(monkeypatch, capsys, tiny_run, tmp_path):
+    run_main(monkeypatch, tiny_run, "--json", "--transcripts", str(tmp_path / "heard.json"))
+    rows = json.loads((tmp_path / "heard.json").read_text(encoding="utf-8"))
+    examples = load_examples(str(tiny_run.csv), "test")
+    assert [(row["voice"], row["reference"]) for row in rows] == [(example.voice, example.text) for example in examples]
+    assert [row["hypothesis"] for row in rows] == load_slam(tiny_run.folder).transcribe([load_audio(e.path) for e in examples])
+    report = json.loads(capsys.readouterr().out)
+    assert report["wer"] == round(word_error_rate(*([row[name] for row in rows] for name in ("reference", "hypothesis"))), 5)

@@ -12,13 +12,15 @@ from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from course_lib.audio import load_audio, save_wav
+from course_lib.batches import SpeechBatch
 from course_lib.datasets import Example, encode_examples
 from course_lib.grammar import draw_utterance
 from course_lib.letters import LetterReader
 from course_lib.projector import ConcatProjector
 from course_lib.prompt import PROMPT, Candidate, generate_ids
-from course_lib.slam import SlamASR, SpeechBatch, load_llm
-from course_lib.training import Trainer, TrainSettings
+from course_lib.slam import SlamASR, load_llm
+from course_lib.train_settings import TrainSettings
+from course_lib.training import Trainer
 
 TEXTS = ["hej verden", "det er godt", "nej", "jeg spiser en varm suppe i dag"]
 SECONDS = (1.0, 2.37, 0.51, 1.6)

@@ -91,8 +91,18 @@ def test_an_augmented_split_has_the_sentences_and_voices_of_the_clean_one(split)
     assert clean.dtype == augmented.dtype == np.float32
 
 
+def test_the_clean_split_is_train_without_rooms_and_noise(monkeypatch):
+    assert write_script("train-clean", 8) == write_script("train", 8)
+    monkeypatch.setattr(synth, "augment", lambda waveform, seed: waveform[:1])
+    lines = write_script("train", 12)
+    assert min(len(speak_line(line, "train-clean")) for line in lines) > 1_000
+    left_clean = [line for line in lines if len(speak_line(line, "train")) > 1]
+    assert 0 < len(left_clean) < 12
+    assert all(np.array_equal(speak_line(line, "train"), speak_line(line, "train-clean")) for line in left_clean)
+
+
 def test_an_unknown_split_is_refused_with_the_list_of_those_there_are():
-    with pytest.raises(ValueError, match="no split named 'validation'; there are train, words, dev, test, dev-augmented"):
+    with pytest.raises(ValueError, match="no split named 'validation'; there are train, words, train-clean, dev, test, dev-augmented"):
         write_script("validation", 3)
 
 

@@ -9,9 +9,25 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from course_lib import systems
-from course_lib.checkpoints import trainable_weights
+from course_lib.batches import SpeechBatch
+from course_lib.checkpoints import save_weights, trainable_weights
 from course_lib.config import ConfigError, build_config, load_config, save_config
-from course_lib.systems import CONFIG_NAME, SHIPPED_SLAM, SYSTEMS, SlamConfig, build_slam, load_slam, pick_device
+from course_lib.encoders import TinyEncoder, WhisperEncoder
+from course_lib.mel import ctc_log_mel
+from course_lib.stage_b import CONFIG_NAME as STAGE_B_CONFIG_NAME
+from course_lib.stage_b import SHIPPED_STAGE_B, CtcRecogniser, StageBConfig, build_encoder
+from course_lib.systems import (
+    CONFIG_NAME,
+    SHIPPED_SLAM,
+    SYSTEMS,
+    SlamConfig,
+    build_slam,
+    load_encoder,
+    load_slam,
+    load_system,
+    pick_device,
+)
+from course_lib.text import CharVocabulary
 
 PARTS = {"encoder_name": "some/encoder", "llm_name": "some/llm", "data": "asr.csv"}
 
@@ -167,3 +183,63 @@ def test_the_system_that_ships_is_the_one_loaded_by_default(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         SYSTEMS["slam"]()
     assert asked_for == [SHIPPED_SLAM / CONFIG_NAME]
+
+
+@pytest.fixture(scope="module")
+def stage_b_folder(tmp_path_factory):
+    """The run folder of a Stage B training, with weights that were never trained."""
+    folder = tmp_path_factory.mktemp("stage_b")
+    config = StageBConfig(
+        d_model=16,
+        n_layers=1,
+        n_heads=2,
+        d_ff=24,
+        dropout=0.5,
+        downsample_time=4,
+        data_path="synthetic",
+        batch_size=2,
+        num_epochs=1,
+        learning_rate=1e-3,
+        checkpoint_freq=0,
+        precision="fp32",
+    )
+    save_config(config, folder / STAGE_B_CONFIG_NAME)
+    save_weights(trainable_weights(CtcRecogniser(build_encoder(config), CharVocabulary())), folder / "best.safetensors")
+    return folder
+
+
+def test_an_encoder_is_a_stage_b_run_or_a_whisper(stage_b_folder):
+    tiny = load_encoder(str(stage_b_folder), "bf16")
+    assert isinstance(tiny, TinyEncoder)
+    assert (tiny.precision, tiny.training) == ("bf16", False)
+    assert isinstance(load_encoder("data/models/whisper-base-encoder"), WhisperEncoder)
+
+
+def test_one_config_line_puts_the_learners_own_ear_under_the_same_language_model(tiny_run, stage_b_folder):
+    config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), encoder_name=str(stage_b_folder), k=2)
+    slam = build_slam(config)
+    assert slam.projector.layers[1].in_features == 2 * 16
+    stored = load_file(stage_b_folder / "best.safetensors")
+    assert all(torch.equal(weight, stored[f"enc.{name}"]) for name, weight in slam.encoder.state_dict().items())
+    waveform = 0.1 * torch.randn(16_000, generator=torch.Generator().manual_seed(0))
+    features = slam.encode([waveform])
+    assert features[0].shape == (-(-len(ctc_log_mel(waveform)) // 4), 16)
+    assert len(slam.transcribe([waveform], 4)) == 1
+    slam.train()
+    slam(SpeechBatch(features, ["hej"])).loss.backward()
+    # trained is the projector only, and the ear does not begin to drop units
+    assert set(trainable_weights(slam)) == {f"projector.layers.{n}.{kind}" for n in (1, 3) for kind in ("weight", "bias")}
+    assert torch.equal(slam.encode([waveform])[0], features[0])
+
+
+def test_a_folder_holds_the_system_that_its_config_names(tiny_run, stage_b_folder):
+    assert isinstance(load_system(stage_b_folder), CtcRecogniser)
+    assert load_system(tiny_run.folder).projector.k == 5
+
+
+def test_stage_b_ships_under_its_name(monkeypatch):
+    asked_for = []
+    monkeypatch.setattr("course_lib.stage_b.load_run_config", lambda folder: asked_for.append(folder) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        SYSTEMS["stage_b"]()
+    assert asked_for == [SHIPPED_STAGE_B]

@@ -8,13 +8,15 @@ import random
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import nn
 
 from course_lib import training
 from course_lib.checkpoints import load_state, trainable_weights
 from course_lib.prompt import StepOutput
 from course_lib.systems import SlamConfig
-from course_lib.training import Trainer, TrainSettings, learning_rate_factor
+from course_lib.train_settings import TrainSettings, learning_rate_factor
+from course_lib.training import Trainer
 
 
 class Line(nn.Module):
@@ -143,11 +145,24 @@ def test_the_rate_warms_up_in_a_line_and_comes_down_in_half_a_cosine():
     assert learning_rate_factor(0, 0, 20) == 1.0
 
 
+def test_a_constant_rate_warms_up_and_stays():
+    assert [learning_rate_factor(step, 4, 20, "constant") for step in (0, 1, 4, 5, 19, 30)] == [0.0, 0.25, 1.0, 1.0, 1.0, 1.0]
+
+
 def test_every_update_runs_at_the_rate_of_the_schedule(tmp_path):
     trainer = make_trainer(tmp_path, warmup_steps=3, lr=0.05)
     rates = watch_updates(trainer, lambda optimizer: optimizer.param_groups[0]["lr"])
     trainer.fit()
     assert rates == pytest.approx([0.05 * learning_rate_factor(step, 3, 8) for step in range(8)])
+    constant = make_trainer(tmp_path, warmup_steps=3, lr=0.05, schedule="constant")
+    rates = watch_updates(constant, lambda optimizer: optimizer.param_groups[0]["lr"])
+    constant.fit()
+    muon = make_trainer(tmp_path, warmup_steps=3, lr=0.05, optimizer="muon")
+    both = watch_updates(muon, lambda optimizer: [group["lr"] for part in optimizer.parts for group in part.param_groups])
+    muon.fit()
+    assert [pair[0] for pair in both] == pytest.approx([0.05 * learning_rate_factor(step, 3, 8) for step in range(8)])
+    assert all(matrices == others for matrices, others in both)
+    assert rates == pytest.approx([0.05 * factor for factor in (0, 1 / 3, 2 / 3, 1, 1, 1, 1, 1)])
 
 
 def test_frozen_weights_get_no_optimizer_state_and_do_not_move(tmp_path):
@@ -264,7 +279,7 @@ def test_a_resumed_run_is_the_run_that_never_stopped(tmp_path):
     assert torch.equal(state["random"]["torch"], other["random"]["torch"])
     assert state["optimizer"]["state"][0]["step"] == other["optimizer"]["state"][0]["step"] == 12
     assert torch.equal(state["optimizer"]["state"][0]["exp_avg_sq"], other["optimizer"]["state"][0]["exp_avg_sq"])
-    assert (tmp_path / "whole/last.safetensors").read_bytes() == (tmp_path / "broken/last.safetensors").read_bytes()
+    assert all(torch.equal(state["weights"][name], weight) for name, weight in other["weights"].items())
     without_time = [[entry | {"seconds": 0} for entry in trainer.log] for trainer in (whole, resumed)]
     assert without_time[0] == without_time[1]
     assert [entry["step"] for entry in resumed.log] == [3, 6, 9, 12]
@@ -276,6 +291,156 @@ def test_a_finished_run_is_not_trained_further(tmp_path):
     resumed, other = run(tmp_path, Batches(), Line(dropout=0.5, seed=7), resume=True)
     assert resumed.progress.step == trainer.progress.step == 12
     assert torch.equal(other.trained.weight, weights)
+
+
+def test_one_file_is_all_that_resume_needs(tmp_path):
+    whole, _ = run(tmp_path / "whole", Batches())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", Broken())
+    assert make_trainer(tmp_path / "broken").has_checkpoint()
+    (tmp_path / "moved").mkdir()
+    (tmp_path / "broken" / "training_state.pt").rename(tmp_path / "moved" / "training_state.pt")
+    assert not make_trainer(tmp_path / "broken").has_checkpoint()
+    resumed, _ = run(tmp_path / "moved", Batches(), Line(dropout=0.5, seed=7), resume=True)
+    last, expected = (load_state(tmp_path / name / "training_state.pt")["weights"] for name in ("moved", "whole"))
+    assert all(torch.equal(last[name], weight) for name, weight in expected.items())
+    assert json.loads((tmp_path / "moved" / "training_log.json").read_text()) == resumed.log
+    assert [entry["step"] for entry in resumed.log] == [entry["step"] for entry in whole.log]
+
+
+def test_weights_of_another_model_are_not_resumed(tmp_path):
+    make_trainer(tmp_path).fit()
+    other = Line()
+    other.trained = nn.Linear(3, 2)
+    with pytest.raises(
+        ValueError, match=r"training_state.pt does not fit the configured model\n  trained.bias: \(1,\) in the file"
+    ):
+        make_trainer(tmp_path, other).resume()
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+@pytest.mark.parametrize("place", [1, 2, 4, 5, 6, 7, 11, 12])
+def test_a_run_that_breaks_after_any_update_is_resumed_to_the_same_weights(tmp_path, place, optimizer):
+    """Checkpoints come every 2 updates, validations every 3: some states are saved by the one, some by the other."""
+
+    def run_until(folder, last, model, resume=False):
+        batches = Batches()
+        given = itertools.count()
+
+        def breaking(epoch):
+            for batch in batches(epoch):
+                if next(given) == last:
+                    raise KeyboardInterrupt
+                yield batch
+
+        trainer = Trainer(
+            model,
+            breaking,
+            4,
+            loss_on_data(model),
+            settings(num_epochs=3, validation_interval=3, checkpoint_freq=2, lr=0.01, patience=99, optimizer=optimizer),
+            folder,
+        )
+        if resume:
+            trainer.resume()
+        trainer.fit()
+
+    whole, model = Line(dropout=0.5), Line(dropout=0.5)
+    run_until(tmp_path / "whole", None, whole)
+    if place < 12:
+        with pytest.raises(KeyboardInterrupt):
+            run_until(tmp_path / "broken", place, model)
+    else:
+        run_until(tmp_path / "broken", place, model)
+    if place == 1:
+        assert not (tmp_path / "broken" / "training_state.pt").exists()
+        return
+    torch.manual_seed(99)
+    run_until(tmp_path / "broken", None, resumed := Line(dropout=0.5, seed=7), resume=True)
+    assert torch.equal(resumed.trained.weight, whole.trained.weight)
+    names = {file.name for file in (tmp_path / "whole").glob("*.safetensors")}
+    assert names == {"best.safetensors", *(f"step_{step}.safetensors" for step in (2, 4, 6, 8, 10, 12))}
+    assert all((tmp_path / "whole" / name).read_bytes() == (tmp_path / "broken" / name).read_bytes() for name in names)
+
+
+def test_checkpoints_are_kept_under_the_name_and_with_the_weights_of_their_step(tmp_path, capsys):
+    model = Line()
+    seen = []
+    trainer = make_trainer(tmp_path, model, checkpoint_freq=3, num_epochs=2)
+    trainer.checkpoint_name = "ear_{step}.safetensors"
+    watch_updates(trainer, lambda optimizer: seen.append(model.trained.weight.detach().clone()))
+    trainer.fit()
+    assert {file.name for file in tmp_path.glob("*.safetensors")} == {
+        "ear_3.safetensors",
+        "ear_6.safetensors",
+        "best.safetensors",
+    }
+    # what the fourth update began with is what the third one made
+    assert torch.equal(load_file(tmp_path / "ear_3.safetensors")["trained.weight"], seen[3])
+    assert "Saved checkpoint: ear_6.safetensors" in capsys.readouterr().out
+
+
+def test_without_a_checkpoint_freq_only_the_best_weights_are_kept(tmp_path):
+    make_trainer(tmp_path).fit()
+    assert [file.name for file in tmp_path.glob("*.safetensors")] == ["best.safetensors"]
+
+
+def test_a_checkpoint_knows_how_long_the_training_took_so_far(tmp_path, monkeypatch):
+    clock = itertools.count(100.0, 10.0)
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
+    stored = []
+
+    def validate():
+        stored.append(load_state(tmp_path / "training_state.pt")["progress"]["seconds"])
+        return {"wer": 0.5}
+
+    make_trainer(tmp_path, validate=validate, checkpoint_freq=1, validation_interval=100, num_epochs=1).fit()
+    # the clock moves 10 s whenever it is asked: at the start, and for each of four checkpoints
+    assert stored == [40.0]
+
+
+def test_a_line_is_printed_every_report_interval_with_the_seconds_of_one_step(tmp_path, monkeypatch, capsys):
+    clock, described = itertools.count(0.0, 3.0), []
+    monkeypatch.setattr(training.time, "monotonic", lambda: next(clock))
+    model, batches = Line(dropout=0.5), Batches()
+
+    def describe(batch):
+        described.append((model.training, len(batch[0])))
+        return "loss=1"
+
+    trainer = Trainer(
+        model,
+        batches,
+        4,
+        scripted(0.5),
+        settings(report_interval=2, validation_interval=100, num_epochs=2),
+        tmp_path,
+        describe,
+    )
+    trainer.fit()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("[")]
+    # the clock moves 3 s whenever it is asked: once a line, so 1.5 s a step
+    assert lines == [f"[Step {step}/8] loss=1 | 1.50s/step" for step in (2, 4, 6, 8)]
+    assert described == [(False, 8)] * 4
+
+
+def test_printing_changes_nothing(tmp_path):
+    models = [Line(dropout=0.5), Line(dropout=0.5)]
+    for model, interval in zip(models, (0, 1), strict=True):
+        chosen = settings(report_interval=interval, num_epochs=2)
+        Trainer(model, Batches(), 4, scripted(0.5), chosen, tmp_path / str(interval), lambda batch: "figures").fit()
+    assert torch.equal(models[0].trained.weight, models[1].trained.weight)
+
+
+def test_what_a_killed_process_had_begun_to_write_is_cleared_away_and_never_read(tmp_path):
+    whole, _ = run(tmp_path / "whole", Batches())
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", Broken())
+    for name in ("training_state.pt", "best.safetensors", "step_3.safetensors"):
+        (tmp_path / "broken" / f".{name}.part").write_bytes(b"half a fi")
+    resumed, _ = run(tmp_path / "broken", Batches(), Line(dropout=0.5, seed=7), resume=True)
+    assert not [file for file in (tmp_path / "broken").iterdir() if file.name.startswith(".")]
+    assert resumed.progress.best == whole.progress.best
 
 
 def test_nothing_to_resume_is_said(tmp_path):
@@ -368,13 +533,17 @@ def test_a_tracker_gets_the_settings_and_the_figures_of_every_validation(tmp_pat
 
 
 def test_impossible_settings_are_all_named():
-    wrong = TrainSettings(batch_size=0, lr=-1.0, patience=0, warmup_steps=-1, min_delta=-0.5)
+    wrong = TrainSettings(
+        batch_size=0, lr=-1.0, patience=0, warmup_steps=-1, min_delta=-0.5, checkpoint_freq=-1, report_interval=-1
+    )
     assert [problem.partition(": ")[0] for problem in wrong.problems()] == [
         "batch_size",
         "lr",
         "patience",
         "warmup_steps",
         "min_delta",
+        "checkpoint_freq",
+        "report_interval",
     ]
     assert TrainSettings().problems() == []
 
@@ -390,7 +559,6 @@ def test_saved_weights_are_those_that_are_trained(tmp_path):
     assert sorted(trainable_weights(model)) == ["trained.bias", "trained.weight"]
     assert {file.name for file in tmp_path.iterdir()} == {
         "best.safetensors",
-        "last.safetensors",
         "training_state.pt",
         "training_log.json",
         "logs",

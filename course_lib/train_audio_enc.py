@@ -1,0 +1,116 @@
+"""Train Stage B's encoder from nothing: python -m course_lib.train_audio_enc --config course_lib/configs/audio_enc_tiny.json"""
+
+import argparse
+import dataclasses
+import math
+from pathlib import Path
+
+import torch
+from accelerate.utils import set_seed
+
+from course_lib.batches import SpeechBatch, SpeechBatches, SpeechCheck
+from course_lib.config import load_config, save_config
+from course_lib.datasets import Example, FeatureStore, load_examples, log_mel_examples, texts_of
+from course_lib.feasibility import REDUCTIONS, Feasibility, examine_feasibility, name_impossible, show_feasibility
+from course_lib.metrics import word_error_rate
+from course_lib.spec_augment import SpecAugment
+from course_lib.stage_b import CONFIG_NAME, SUBWORDS_NAME, CtcRecogniser, StageBConfig, build_encoder
+from course_lib.subwords import SubwordVocabulary
+from course_lib.text import CharVocabulary
+from course_lib.training import Progress, Trainer
+
+CHECKPOINT_NAME = "audio_enc_step_{step}.safetensors"
+
+
+def train(config: StageBConfig, resume: bool = False) -> Progress:
+    """Compute log-mels once, say what cannot be aligned, train; weights, log and config are left in the run folder."""
+    examples, stores = zip(*(_load(config, split, config.train_clips) for split in config.train_splits), strict=True)
+    train_set = [example for split in examples for example in split]
+    dev_set, dev_store = _load(config, config.validation_split, config.validation_clips)
+    print(f"Found {len(train_set):,} audio samples")
+    model = build_recogniser(config, texts_of(train_set))
+    refuse_if_none(config, examine_feasibility(dev_set, dev_store.counts, model.vocabulary, [config.downsample_time]))
+    keep = feasible_clips(config, train_set, [count for store in stores for count in store.counts], model)
+    batches = SpeechBatches(
+        list(stores), texts_of(train_set), config.batch_size, config.seed, by_length=config.length_bucketed, keep=keep
+    )
+    settings = config.settings(warmup_steps=math.ceil(config.warmup_share * config.num_epochs * len(batches)))
+    check = SpeechCheck(model, dev_store, texts_of(dev_set), config.batch_size)
+    trainer = Trainer(model, batches, len(batches), check, settings, Path(config.run_folder), describe(model), CHECKPOINT_NAME)
+    if resume:
+        trainer.resume()
+    print(f"Training with CTC loss on {trainer.accelerator.device}, {len(batches):,} steps an epoch")
+    return trainer.fit()
+
+
+def build_recogniser(config: StageBConfig, texts: list[str]) -> CtcRecogniser:
+    """A fresh recogniser; config and subwords go into the run folder, so that its weights can be read without this one."""
+    folder = Path(config.run_folder)
+    save_config(config, folder / CONFIG_NAME)
+    vocabulary = CharVocabulary()
+    if config.units == "subwords":
+        vocabulary = SubwordVocabulary.train(texts, config.subword_count)
+        vocabulary.save(folder / SUBWORDS_NAME)
+    set_seed(config.seed)
+    model = CtcRecogniser(build_encoder(config), vocabulary, SpecAugment() if config.spec_augment else None)
+    counts = [sum(p.numel() for p in part.parameters()) for part in (model.enc, model.head)]
+    print(f"Initialising audio encoder ({counts[0]:,} parameters) and CTC head ({counts[1]:,}, {len(vocabulary)} symbols)")
+    return model
+
+
+def feasible_clips(config: StageBConfig, examples: list[Example], mel_frames: list[int], model: CtcRecogniser) -> list[int]:
+    """Print the feasibility report; the clips that CTC can align. The others are listed in `impossible_clips.tsv`."""
+    reductions = sorted({*REDUCTIONS, config.downsample_time})
+    report = examine_feasibility(examples, mel_frames, model.vocabulary, reductions)
+    print(show_feasibility(report))
+    impossible = report.impossible[config.downsample_time]
+    path = Path(config.run_folder) / "impossible_clips.tsv"
+    name_impossible(examples, impossible, path)
+    if impossible:
+        print(f"  left out of the training: {len(impossible):,} clips, named in {path}")
+    refuse_if_none(config, report)
+    return report.possible(config.downsample_time)
+
+
+def refuse_if_none(config: StageBConfig, report: Feasibility) -> None:
+    """Raise ValueError if no clip at all can be aligned."""
+    if not report.possible(config.downsample_time):
+        raise ValueError(
+            f"downsample_time: {config.downsample_time} leaves too few frames for every clip; lower it or use subwords"
+        )
+
+
+def describe(model: CtcRecogniser):
+    """The figures of a printed line: loss and WER of the batch just trained on, read greedily and without SpecAugment."""
+
+    def figures(batch: SpeechBatch) -> str:
+        wer = word_error_rate(batch.texts, model.transcribe_features(batch.features))
+        return f"ctc_loss={float(model.loss(batch).loss):.3f} wer={wer:.1%}"
+
+    return figures
+
+
+def _load(config: StageBConfig, split: str, clips: int | None) -> tuple[list[Example], FeatureStore]:
+    print(f"Loading audio data of {split} from {config.data_path}...")
+    examples = load_examples(config.data_path, split, clips, config.skip_bad)
+    return examples, log_mel_examples(examples)
+
+
+def main() -> None:
+    """Read the command line, train, say where the result is."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / CONFIG_NAME)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows without a file or a text, and say how many")
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, StageBConfig)
+    torch.set_num_threads(config.num_threads or torch.get_num_threads())
+    config = dataclasses.replace(config, skip_bad=config.skip_bad or arguments.skip_bad)
+    progress = train(config, arguments.resume)
+    print(f"Training complete. Time: {progress.seconds / 60:.1f} minutes")
+    print(f"Best validation WER: {progress.best:.1%} at step {progress.best_step}")
+    print(f"saved to {config.run_folder}; try it: python -m course_lib.evaluate --model {config.run_folder} --split test")
+
+
+if __name__ == "__main__":
+    main()
