@@ -59,7 +59,7 @@ class ByteDropout(nn.Module):
         # Without an upper end `random_` fills all 64 bits.
         draws.random_(-(2**63), None)
         kept = draws.view(torch.uint8)[: values.numel()].view(values.shape) >= self.dropped
-        return values * kept * (256 / (256 - self.dropped))
+        return values * kept.to(values.dtype).mul_(256 / (256 - self.dropped))
 
 
 class TimeReduction(nn.Module):
@@ -104,13 +104,13 @@ class SelfAttention(nn.Module):
     ) -> Float[Tensor, "batch frames features"]:
         """Look around, but never at padding."""
         split = "batch frames (three heads size) -> three batch heads frames size"
-        queries, keys, values = rearrange(self.queries_keys_values(hidden), split, three=3, heads=self.heads)
-        angles = rotary_angles(hidden.shape[1], queries.shape[-1]).to(hidden.device)
-        queries, keys = rotate(queries, angles), rotate(keys, angles)
+        projected = rearrange(self.queries_keys_values(hidden), split, three=3, heads=self.heads)
+        angles = rotary_angles(hidden.shape[1], projected.shape[-1]).to(hidden.device)
+        (queries, keys), values = rotate(projected[:2], angles), projected[2]
         scores = einsum(queries, keys, "batch heads query size, batch heads key size -> batch heads query key")
-        scores = scores / math.sqrt(queries.shape[-1])
-        # Every clip has a real frame, so no row is masked whole and softmax never divides by zero.
-        scores = scores.masked_fill(~real[:, None, None, :], -torch.inf)
+        # Every clip has a real frame, so no row is −∞ throughout and softmax never divides by zero.
+        padding = torch.zeros_like(real, dtype=scores.dtype).masked_fill(~real, -torch.inf)
+        scores = scores / math.sqrt(queries.shape[-1]) + padding[:, None, None, :]
         found = einsum(scores.softmax(dim=-1), values, "batch heads query key, batch heads key size -> batch heads query size")
         return self.output(rearrange(found, "batch heads frames size -> batch frames (heads size)"))
 

@@ -32,7 +32,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         matrices, others = ([p for p in parameters if (p.ndim == 2) == wanted] for wanted in (True, False))
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:
-            self.parts.append(torch.optim.Muon(matrices, **settings, adjust_lr_fn="match_rms_adamw"))
+            self.parts.append(torch.optim.Muon(matrices, **settings, ns_steps=4, adjust_lr_fn="match_rms_adamw"))
         if others:
             self.parts.append(torch.optim.AdamW(others, **settings))
         super().__init__(parameters, settings)

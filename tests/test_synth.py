@@ -102,7 +102,9 @@ def test_the_clean_split_is_train_without_rooms_and_noise(monkeypatch):
 
 
 def test_an_unknown_split_is_refused_with_the_list_of_those_there_are():
-    with pytest.raises(ValueError, match="no split named 'validation'; there are train, words, train-clean, dev, test, dev-augmented"):
+    with pytest.raises(
+        ValueError, match="no split named 'validation'; there are train, words, train-clean, dev, test, dev-augmented"
+    ):
         write_script("validation", 3)
 
 

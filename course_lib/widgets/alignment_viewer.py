@@ -29,7 +29,6 @@ from course_lib.widgets.mel_explorer import TICKS_HZ, frequency_ticks
 
 BLANK, WRONG, CURSOR = 0, "#c0392b", "#e08a1e"
 PIECE_SECONDS = 0.4
-
 # Letters in a typewriter face are 0.6 of their size wide: with fixed margins their room is known before anything is drawn.
 _WIDTH, _LEFT, _RIGHT = 7.2, 0.115, 0.99
 _ROW_POINTS, _LETTER_POINTS, _GAP_POINTS, _AXES_POINTS = 14, 6.1, 1.5, 72 * _WIDTH * (_RIGHT - _LEFT)
@@ -220,9 +219,8 @@ class AlignmentViewer(Demo):
         self._pick()
         twin_text = f"Live in JupyterLab: pick a clip, move the cursor, play what is under it. Here, “{self.current.text}”."
         controls, sounds = ipywidgets.HBox([self.play, self.follow]), ipywidgets.HBox([self.piece, self.whole])
-        super().__init__(
-            [self.clip, self.frame, controls, self.picture, self.text, sounds], bytes(self.picture.value), twin_text
-        )
+        children = [self.clip, self.frame, controls, self.picture, self.text, sounds]
+        super().__init__(children, bytes(self.picture.value), twin_text)
 
     @property
     def current(self) -> AlignedClip:
