@@ -1,7 +1,8 @@
 """Transcripts → pieces of words: the symbols of a CTC model whose frames are too few for letters.
 
 At 8 × there are 12.5 frames a second and 14 letters. A few hundred frequent pieces ("ede", "▁en", "ing") spell the same
-sentence with half as many symbols. The pieces come from byte-pair encoding (Sennrich et al. 2016), by Hugging Face's `tokenizers`.
+sentence with half as many symbols. The pieces come from byte-pair encoding (Sennrich et al. 2016), by Hugging Face's
+`tokenizers`.
 """
 
 from collections.abc import Sequence

@@ -127,7 +127,7 @@ def test_batches_are_padded_to_few_shapes(model, monkeypatch):
     shapes, inner = [], model.enc.forward
     monkeypatch.setattr(model.enc, "forward", lambda padded, counts: shapes.append(padded.shape) or inner(padded, counts))
     model.log_probs([noise(65), noise(20)])
-    assert shapes == [(2, 128, 128)]
+    assert shapes == [(2, 96, 128)]
 
 
 def test_log_probs_are_the_encoders_features_through_the_head(model):
@@ -247,13 +247,13 @@ def test_an_unknown_field_is_refused_with_the_one_that_was_meant(unknown, meant)
     [
         ("learning_rate", 0.0, "0.0, must be above 0"),
         ("d_model", 0, "0, must be above 0"),
-        ("d_model", 190, "190, must be even and divide among 3 heads"),
-        ("d_model", 189, "189, must be even and divide among 3 heads"),
+        ("d_model", 190, "190, must be a multiple of 6: an even number for each head"),
+        ("d_model", 189, "189, must be a multiple of 6: an even number for each head"),
         ("n_layers", 0, "0, must be above 0"),
         ("n_heads", 0, "0, must be above 0"),
         ("d_ff", -1, "-1, must be above 0"),
-        ("dropout", 1.0, "1.0, must be from 0 to below 1"),
-        ("dropout", -0.1, "-0.1, must be from 0 to below 1"),
+        ("dropout", 1.0, "1.0, must be from 0 to 0.9"),
+        ("dropout", -0.1, "-0.1, must be from 0 to 0.9"),
         ("downsample_time", 3, "3, needs one of 2, 4, 8"),
         ("batch_size", 0, "0, must be above 0"),
         ("num_epochs", 0, "0, must be above 0"),

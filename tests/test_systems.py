@@ -24,6 +24,7 @@ from course_lib.systems import (
     build_slam,
     load_encoder,
     load_slam,
+    load_stage_b_beam,
     load_system,
     pick_device,
 )
@@ -243,3 +244,17 @@ def test_stage_b_ships_under_its_name(monkeypatch):
     with pytest.raises(ZeroDivisionError):
         SYSTEMS["stage_b"]()
     assert asked_for == [SHIPPED_STAGE_B]
+
+
+def test_stage_b_can_be_read_with_a_beam_that_an_n_gram_helps(stage_b_folder):
+    alone, helped = load_stage_b_beam(0, stage_b_folder), load_stage_b_beam(200, stage_b_folder)
+    assert isinstance(SYSTEMS["stage_b_ngram"](folder=stage_b_folder), CtcRecogniser)
+    vocabulary = alone.vocabulary
+    # "hej" or "hez", nearly alike by ear: only somebody who reads Danish can tell
+    letters = [vocabulary.encode(letter)[0] for letter in "hejz"]
+    probabilities = torch.full((3, len(vocabulary)), 1e-6)
+    for frame, (sure, other) in enumerate([(0, 0), (1, 1), (3, 2)]):
+        probabilities[frame, letters[other]], probabilities[frame, letters[sure]] = 0.45, 0.55
+    log_probs = (probabilities / probabilities.sum(dim=1, keepdim=True)).log()
+    assert vocabulary.decode(alone.decode(log_probs)) == "hez"
+    assert vocabulary.decode(helped.decode(log_probs)) == "hej"
