@@ -101,7 +101,7 @@ def test_the_command_line_prints_one_json_object(monkeypatch, capsys, tiny_run):
     examples = load_examples(str(tiny_run.csv), "test")
     transcripts = load_slam(tiny_run.folder).transcribe([load_audio(example.path) for example in examples])
     references = [example.text for example in examples]
-    assert (report["system"], report["split"], report["clips"]) == ("slam", "test", 5)
+    assert (report["system"], report["split"], report["clips"]) == ("run", "test", 5)
     assert report["wer"] == round(word_error_rate(references, transcripts), 5)
     assert report["cer"] == round(character_error_rate(references, transcripts), 5)
 
@@ -109,7 +109,7 @@ def test_the_command_line_prints_one_json_object(monkeypatch, capsys, tiny_run):
 def test_the_command_line_shows_figures_and_the_worst_utterances(monkeypatch, capsys, tiny_run):
     run_main(monkeypatch, tiny_run, "--clips", "2")
     output = capsys.readouterr().out
-    assert output.startswith("slam on test: 2 clips\n  WER ")
+    assert output.startswith("run on test: 2 clips\n  WER ")
     assert "worst utterances\n\nreference " in output
 
 
