@@ -43,8 +43,9 @@ def rotate(
 class ByteDropout(nn.Module):
     """Dropout that draws one byte for each value; `probability` is rounded to a 256th (0.1 → 26 / 256 = 0.102).
 
-    On a CPU `torch.nn.Dropout` draws its random numbers one after the other, and that alone was half of a training step.
-    Eight bytes of every 64-bit draw do the same for an eighth of the draws. What is kept is scaled up, as in `nn.Dropout`.
+    On a CPU `torch.nn.Dropout` draws its random numbers one after the other. Eight bytes of every 64-bit draw do the same for
+    an eighth of the draws; `python -m course_lib.benchmark ctc --each` says what that saves. What is kept is scaled up, as in
+    `nn.Dropout`.
     """
 
     def __init__(self, probability: float):

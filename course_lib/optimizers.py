@@ -32,6 +32,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         matrices, others = ([p for p in parameters if (p.ndim == 2) == wanted] for wanted in (True, False))
         self.parts: list[torch.optim.Optimizer] = []
         if matrices:
+            # One step of its iteration fewer than PyTorch's five: the iteration is most of what an update costs.
             self.parts.append(torch.optim.Muon(matrices, **settings, ns_steps=4, adjust_lr_fn="match_rms_adamw"))
         if others:
             self.parts.append(torch.optim.AdamW(others, **settings))

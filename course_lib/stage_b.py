@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from course_lib.batches import SpeechBatch
 from course_lib.cache import DATA_FOLDER
-from course_lib.checkpoints import put_weights
+from course_lib.checkpoints import load_weights, put_weights
 from course_lib.config import load_config
 from course_lib.ctc import frames_needed, greedy_decode
 from course_lib.encoders import TinyEncoder, pad_log_mels
@@ -91,8 +91,7 @@ class StageBConfig:
 
     def problems(self) -> list[str]:
         """List every value that cannot be meant."""
-        names = {"lr": "learning_rate"}
-        found = [problem.replace("lr:", f"{names['lr']}:", 1) for problem in self.settings().problems()]
+        found = [problem.replace("lr:", "learning_rate:", 1) for problem in self.settings().problems()]
         positive = ("d_model", "n_layers", "n_heads", "d_ff", "train_clips", "validation_clips")
         for name in positive:
             if getattr(self, name) is not None and getattr(self, name) <= 0:
@@ -181,7 +180,7 @@ def load_stage_b(folder: Path = SHIPPED_STAGE_B, weights: str = "best.safetensor
     vocabulary = SubwordVocabulary.load(subwords) if config.units == "subwords" else CharVocabulary()
     model = CtcRecogniser(build_encoder(config), vocabulary)
     model.enc.precision = "fp32"
-    put_weights(model, load_file(Path(folder) / weights), str(Path(folder) / weights))
+    load_weights(model, Path(folder) / weights)
     return model.eval()
 
 
