@@ -563,3 +563,16 @@ def test_saved_weights_are_those_that_are_trained(tmp_path):
         "training_log.json",
         "logs",
     }
+
+
+def test_named_weights_are_written_before_the_state_that_counts_their_step(tmp_path):
+    """Killed in the validation of step 2, a run must not resume behind step 2 without its named weights."""
+
+    def killed():
+        raise KeyboardInterrupt
+
+    trainer = make_trainer(tmp_path, validate=killed, checkpoint_freq=2, validation_interval=2)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()
+    assert (tmp_path / "step_2.safetensors").is_file()
+    assert not trainer.has_checkpoint()
