@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / CONFIG_NAME)
     parser.add_argument("--clips", type=int, default=3_000)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--output", type=Path, default=Path("runs/ablations.json"))
     arguments = parser.parse_args()

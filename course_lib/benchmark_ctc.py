@@ -1,8 +1,8 @@
 """A training step of Stage B, ours beside the document's: python -m course_lib.benchmark ctc
 
-Same clips, same batch size, same sizes, same loss, same optimiser; one process, a step of one, then a step of the other.
+Same clips, same batch size, same sizes, same loss, AdamW both times; one process, a step of one, then a step of the other.
 The document's way computes the log-mels anew in every step and pads every clip to the longest of the data set; ours reads them
-from a store, puts clips of similar length together, and multiplies in bf16 where the processor does that well.
+from a store, puts clips of similar length together, multiplies in bf16 where the processor is good at it, and fuses AdamW.
 """
 
 import argparse
@@ -38,7 +38,7 @@ HELP = "a training step of Stage B, ours beside the document's"
 BOTH = ("plain", "ours")
 STAGES = ("mel", "encoder", "loss", "optimiser")
 CHANNELS = 64
-TRICKS = ("stored log-mels", "batches by length", "dropout from bytes", "bf16")
+TRICKS = ("stored log-mels", "batches by length", "dropout from bytes", "bf16", "fused optimiser")
 """What `--each` leaves out, one at a time. Few shapes are missing here: in rounds over the same batches no shape is new."""
 
 
@@ -93,10 +93,10 @@ class WaveformStore(FeatureStore):
 class Way:
     """A way to train: a model in training, its optimiser, and where its batches come from."""
 
-    def __init__(self, model: CtcRecogniser | PlainRecogniser, batches: SpeechBatches, config: StageBConfig):
+    def __init__(self, model: CtcRecogniser | PlainRecogniser, batches: SpeechBatches, config: StageBConfig, fused: bool):
         self.model, self.batches, self.max_grad_norm = model.train(), batches, config.max_grad_norm
         # The document's constant rate: a step takes as long at any other.
-        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=config.weight_decay)
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=config.weight_decay, fused=fused)
         self.device = model.head.weight.device
 
     def epoch(self) -> Iterator[Seconds]:
@@ -144,7 +144,7 @@ class Contest:
 
     def plain(self) -> Way:
         """The document's way."""
-        return self._way(PlainRecogniser(self.config, CharVocabulary(), self.longest), self.recomputed, by_length=False)
+        return self._way(PlainRecogniser(self.config, CharVocabulary(), self.longest), self.recomputed, False, False)
 
     def ours(self, without: str = "") -> Way:
         """Our way, whole or `without` one of the `TRICKS`."""
@@ -154,11 +154,11 @@ class Contest:
         if without == "dropout from bytes":
             _put_plain_dropout(model, self.config.dropout)
         store = self.recomputed if without == "stored log-mels" else self.stored
-        return self._way(model, store, by_length=without != "batches by length")
+        return self._way(model, store, without != "batches by length", without != "fused optimiser")
 
-    def _way(self, model: CtcRecogniser | PlainRecogniser, store: FeatureStore, by_length: bool) -> Way:
+    def _way(self, model: CtcRecogniser | PlainRecogniser, store: FeatureStore, by_length: bool, fused: bool) -> Way:
         batches = SpeechBatches([store] * self.copies, self.texts, self.batch_size, self.config.seed, by_length, self.keep)
-        return Way(model.to(self.device), batches, self.config)
+        return Way(model.to(self.device), batches, self.config, fused)
 
 
 def _put_plain_dropout(model: nn.Module, probability: float) -> None:
@@ -205,8 +205,8 @@ def show(batch_size: int, found: dict[str, Any]) -> str:
     return "\n".join(f"{name:35}{plain:>18}{ours:>18}" for name, plain, ours in rows)
 
 
-def load_clips(clips: int | None) -> list[Example]:
-    """The shipped clips of all splits, or so many of synthetic train-clean, made on first use."""
+def load_clips(clips: int) -> list[Example]:
+    """So many clips of synthetic train-clean, made on first use; for 0 the shipped 60, all of them short."""
     if clips:
         return load_examples("synthetic", "train-clean", clips)
     return [example for split in ("train", "dev", "test") for example in load_examples("data/audio/asr.csv", split)]
@@ -214,7 +214,7 @@ def load_clips(clips: int | None) -> list[Example]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line may ask for."""
-    parser.add_argument("--clips", type=int, help="so many clips of train-clean, made on first use, instead of the shipped 60")
+    parser.add_argument("--clips", type=int, default=400, help="so many of train-clean, made on first use; 0: the shipped 60")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 32])
     parser.add_argument("--steps", type=int, default=8, help="how many different batches")
     parser.add_argument("--rounds", type=int, default=3, help="how often to go through them; the best round counts")

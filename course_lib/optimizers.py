@@ -12,10 +12,13 @@ OptimizerName = Literal["adamw", "muon"]
 def make_optimizer(
     name: OptimizerName, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float
 ) -> torch.optim.Optimizer:
-    """The optimiser of that name over the parameters; both are PyTorch's own."""
+    """The optimiser of that name over the parameters; both are PyTorch's own.
+
+    `fused` updates a tensor in one pass over its memory instead of a dozen: the same sums, sooner.
+    """
     parameters = list(parameters)
     if name == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay)
+        return torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
     return MuonAndAdamW(parameters, lr, weight_decay)
 
 
@@ -35,7 +38,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
             # One step of its iteration fewer than PyTorch's five: the iteration is most of what an update costs.
             self.parts.append(torch.optim.Muon(matrices, **settings, ns_steps=4, adjust_lr_fn="match_rms_adamw"))
         if others:
-            self.parts.append(torch.optim.AdamW(others, **settings))
+            self.parts.append(torch.optim.AdamW(others, **settings, fused=True))
         super().__init__(parameters, settings)
         # The parts' own groups, so that a schedule that sets the rate here sets it there.
         self.param_groups = [group for part in self.parts for group in part.param_groups]

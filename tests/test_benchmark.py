@@ -199,6 +199,8 @@ def test_each_trick_can_be_left_out(contest: Contest):
     assert (dropouts(changed["dropout from bytes"], ByteDropout), dropouts(changed["dropout from bytes"], nn.Dropout)) == (0, 2)
     assert changed["stored log-mels"].batches.features.datasets[0] is contest.recomputed
     assert whole.batches.features.datasets[0] is contest.stored
+    fused = [way.optimizer.defaults["fused"] for way in (whole, changed["fused optimiser"], contest.plain())]
+    assert fused == [True, False, False]
 
 
 def test_figures_at_one_batch_size(contest: Contest):
@@ -246,9 +248,14 @@ def test_without_a_subcommand_the_parts_are_measured(monkeypatch, capsys):
     assert capsys.readouterr().out.splitlines()[1] == f"{'log-mel':45} {'7 × real time':>18}"
 
 
-def test_by_default_the_shipped_clips_of_all_splits_are_used():
+def test_by_default_400_clips_are_spoken_and_0_takes_the_shipped_ones(monkeypatch):
     defaults = argparse.ArgumentParser()
     benchmark_ctc.add_arguments(defaults)
-    clips = benchmark_ctc.load_clips(defaults.parse_args([]).clips)
+    asked = []
+    monkeypatch.setattr(benchmark_ctc, "load_examples", lambda *what: asked.append(what) or [])
+    benchmark_ctc.load_clips(defaults.parse_args([]).clips)
+    assert asked == [("synthetic", "train-clean", 400)]
+    monkeypatch.undo()
+    clips = benchmark_ctc.load_clips(0)
     assert sorted({example.split for example in clips}) == ["dev", "test", "train"]
     assert len(clips) == 60

@@ -46,7 +46,7 @@ def test_weights_have_the_sha_256_that_the_readme_states(name):
 
 def test_nothing_that_is_shipped_can_run_code_or_is_large():
     endings = {path.suffix for path in DATA_FOLDER.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert endings <= {".safetensors", ".json", ".wav", ".csv", ".md", ".yaml", ".py", ""}, endings
+    assert endings <= {".safetensors", ".json", ".jsonl", ".txt", ".wav", ".csv", ".md", ".yaml", ".py", ""}, endings
     assert sum(path.stat().st_size for path in DATA_FOLDER.rglob("*") if path.is_file()) < 64 * 2**20
 
 
