@@ -23,7 +23,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
-def ablate(config: StageBConfig, folder: Path) -> dict[str, list[dict[str, float]]]:
+def ablate(config: StageBConfig, folder: Path) -> dict[str, list[dict[str, float | int]]]:
     """Train once for each change; the logs by name. A training that is finished already is not run again."""
     logs = {}
     for name, change in CHANGES.items():

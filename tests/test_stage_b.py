@@ -127,7 +127,7 @@ def test_batches_are_padded_to_few_shapes(model, monkeypatch):
     shapes, inner = [], model.enc.forward
     monkeypatch.setattr(model.enc, "forward", lambda padded, counts: shapes.append(padded.shape) or inner(padded, counts))
     model.log_probs([noise(65), noise(20)])
-    assert shapes == [(2, 96, 128)]
+    assert shapes == [(2, 80, 128)]
 
 
 def test_log_probs_are_the_encoders_features_through_the_head(model):
