@@ -55,7 +55,7 @@ class Trainer:
     `batches_of` must give the same batches for the same epoch, so that a resumed run sees what the broken one would have.
     The run folder gets best.safetensors, training_state.pt (all that `resume` needs, in one file), training_log.json and
     logs/train.log, and every `checkpoint_freq` updates the weights as `checkpoint_name`. `describe(batch)` gives the figures of
-    the line that is printed every `report_interval` updates.
+    the line that is printed every `report_interval` updates; `watch(step, figures)` hears of every update and validation.
     """
 
     def __init__(
@@ -68,13 +68,14 @@ class Trainer:
         run_folder: Path,
         describe: Callable[[Any], str] | None = None,
         checkpoint_name: str = "step_{step}.safetensors",
+        watch: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
     ):
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
         set_seed(settings.seed)
         self.settings, self.batches_of, self.validate = settings, batches_of, validate
         self.run_folder, self.progress, self.log = Path(run_folder), Progress(), []
-        self.describe, self.checkpoint_name, self._reported = describe, checkpoint_name, 0.0
+        self.describe, self.watch, self.checkpoint_name, self._reported = describe, watch, checkpoint_name, 0.0
         remove_fragments(self.run_folder)
         self.accelerator = _make_accelerator(settings, self.run_folder)
         batches_per_step = settings.gradient_accumulation_steps * self.accelerator.num_processes
@@ -143,6 +144,7 @@ class Trainer:
             self.progress.batches_done += size * world
             bar.update()
             bar.set_postfix(loss=f"{figures['train_loss']:.3f}", best=f"{self.progress.best:.4f}")
+            self.watch(self.progress.step, figures)
             self._report(group[0], started)
             kept = self._keep_weights()
             if self.progress.step % self.settings.validation_interval == 0:
@@ -184,6 +186,7 @@ class Trainer:
         self.log[-1].update({name: round(number, 6) for name, number in figures.items()})
         self._append_to_log_file()
         self.accelerator.log(figures, step=self.progress.step)
+        self.watch(self.progress.step, figures)
         if value < self.progress.best:
             self.progress.best, self.progress.best_step = value, self.progress.step
             self._save("best.safetensors")

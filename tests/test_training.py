@@ -112,6 +112,49 @@ def test_four_small_batches_are_one_large_one(tmp_path):
     torch.testing.assert_close(models[0].trained.bias, models[1].trained.bias, rtol=0, atol=1e-6)
 
 
+class WeighedLine(Line):
+    """As many label tokens as a batch's first clip says, as sentences have; the loss is a mean over them."""
+
+    def forward(self, batch):
+        inputs, targets = batch
+        outputs = self.trained(self.scale * self.frozen(inputs))
+        tokens = 1 + (3 * inputs[:, 0].abs()).long()
+        squared = ((outputs - targets).square().squeeze(1) * tokens).sum()
+        return StepOutput(squared / tokens.sum(), 0, int(tokens.sum()))
+
+
+def test_eight_times_four_is_thirty_two_only_with_equally_many_label_tokens(tmp_path):
+    """The guide's 8 × 4: with sentences of different lengths it is the mean of four means, and that is said in `_step`."""
+    seen = {}
+    for model, equal in ((Line(), True), (WeighedLine(), False)):
+        for size, steps in ((8, 4), (32, 1)):
+            batches = Batches(size, shuffled=False)
+            changes = {
+                "batch_size": size,
+                "gradient_accumulation_steps": steps,
+                "num_epochs": 1,
+                "max_grad_norm": 0.0,
+                "lr": 1e-9,
+            }
+            trainer = make_trainer(tmp_path / f"{equal} {size}", model, batches, **changes)
+            seen[equal, size] = watch_updates(trainer, gradients)
+            assert trainer.fit().step == trainer.total_steps == 1
+    torch.testing.assert_close(seen[True, 8][0], seen[True, 32][0], rtol=0, atol=1e-5)
+    assert not torch.allclose(seen[False, 8][0], seen[False, 32][0], rtol=0.01)
+    parts, counts = [], []
+    model = WeighedLine()
+    for batch in Batches(8, shuffled=False)(0):
+        model.zero_grad()
+        output = model(batch)
+        output.loss.backward()
+        parts.append(torch.cat([model.trained.weight.grad.flatten(), model.trained.bias.grad]))
+        counts.append(output.label_tokens)
+    mean_of_means = torch.stack(parts).mean(dim=0)
+    weighed = sum(part * count for part, count in zip(parts, counts, strict=True)) / sum(counts)
+    torch.testing.assert_close(seen[False, 8][0], mean_of_means, rtol=0, atol=1e-4)
+    torch.testing.assert_close(seen[False, 32][0], weighed, rtol=0, atol=1e-4)
+
+
 def test_a_group_too_small_for_an_update_is_left_out(tmp_path):
     trainer = make_trainer(tmp_path, gradient_accumulation_steps=3, num_epochs=2)
     updates = watch_updates(trainer, lambda optimizer: 1)
@@ -208,6 +251,37 @@ def test_training_stops_when_the_patience_is_used_up(tmp_path, values, patience,
     progress = trainer.fit()
     assert len(trainer.log) == progress.step == validations
     assert (progress.best, progress.best_step) == (best, best_step)
+
+
+def test_a_curve_that_creeps_is_stopped_and_its_last_gain_kept(tmp_path):
+    """Half a point of WER wanted, 0.4 points gained each time: every gain is the new mark to beat, so none is enough."""
+    curve = [0.300, 0.296, 0.292, 0.288, 0.284, 0.280]
+    for min_delta, validations in ((0.005, 4), (0.003, 6)):
+        trainer = make_trainer(
+            tmp_path / str(min_delta),
+            validate=scripted(*curve),
+            num_epochs=3,
+            validation_interval=2,
+            patience=3,
+            min_delta=min_delta,
+        )
+        progress = trainer.fit()
+        assert [entry["wer"] for entry in trainer.log] == curve[:validations]
+        assert progress.best == curve[validations - 1]
+
+
+def test_a_stale_count_is_resumed_with_the_run(tmp_path):
+    """Two stale validations before the break and one after it are three."""
+
+    def run_with(validate, epochs, resume=False):
+        trainer = make_trainer(tmp_path, validate=validate, num_epochs=epochs, patience=3, min_delta=0.0, schedule="constant")
+        if resume:
+            trainer.resume()
+        return trainer.fit()
+
+    assert run_with(scripted(0.5, 0.625, 0.75, 0.25), 1).stale_validations == 1
+    progress = run_with(scripted(0.75, 0.75, 0.25), 9, resume=True)
+    assert (progress.stale_validations, progress.step, progress.best, progress.best_step) == (3, 8, 0.5, 2)
 
 
 def test_without_early_stopping_all_epochs_are_run(tmp_path):
@@ -422,6 +496,27 @@ def test_a_line_is_printed_every_report_interval_with_the_seconds_of_one_step(tm
     # the clock moves 3 s whenever it is asked: once a line, so 1.5 s a step
     assert lines == [f"[Step {step}/8] loss=1 | 1.50s/step" for step in (2, 4, 6, 8)]
     assert described == [(False, 8)] * 4
+
+
+def test_a_watcher_hears_of_every_update_and_every_validation(tmp_path):
+    heard = []
+    chosen = settings(num_epochs=1, validation_interval=3)
+    validate = scripted(0.5, 0.25)
+    trainer = Trainer(
+        Line(), Batches(), 4, validate, chosen, tmp_path, watch=lambda step, figures: heard.append((step, dict(figures)))
+    )
+    trainer.fit()
+    assert [(step, "wer" in figures) for step, figures in heard] == [
+        (1, False),
+        (2, False),
+        (3, False),
+        (3, True),
+        (4, False),
+        (4, True),
+    ]
+    assert [figures["wer"] for _, figures in heard if "wer" in figures] == [0.5, 0.25]
+    assert heard[2][1]["train_loss"] == heard[3][1]["train_loss"] > 0
+    assert heard[3][1]["train_loss"] == pytest.approx(trainer.log[0]["train_loss"], abs=1e-6)
 
 
 def test_printing_changes_nothing(tmp_path):
