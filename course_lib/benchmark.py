@@ -1,4 +1,6 @@
-"""How fast each part is on this machine: python -m course_lib.benchmark; two ways to train, side by side: … benchmark ctc
+"""How fast each part is on this machine: python -m course_lib.benchmark
+
+Ways to train, side by side: … benchmark ctc (Stage B), … benchmark slam (SLAM-ASR).
 
 Speed is measured here and never asserted in a test: a busy machine is slow, not wrong.
 """
@@ -21,7 +23,7 @@ from course_lib.slam import SlamASR, SpeechBatch
 from course_lib.synth import make_corpus, read_seconds
 from course_lib.systems import load_slam
 
-COMMANDS = {"ctc": "course_lib.benchmark_ctc"}
+COMMANDS = {"ctc": "course_lib.benchmark_ctc", "slam": "course_lib.benchmark_slam"}
 """Subcommands, and the modules with their HELP, `add_arguments(parser)` and `run(arguments)`."""
 
 Seconds = dict[str, float]

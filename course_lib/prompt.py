@@ -133,7 +133,7 @@ def generate_candidates(llm: PreTrainedModel, rows: list[Row], max_new_tokens: i
         do_sample=False,
         num_beams=num_beams,
         num_return_sequences=num_beams,
-        length_penalty=0.0,
+        length_penalty=0.0 if num_beams > 1 else None,  # one beam has no use for it, and transformers would say so
         repetition_penalty=1.0,
         use_cache=True,
         return_dict_in_generate=True,

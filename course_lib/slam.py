@@ -19,7 +19,7 @@ from course_lib.cache import find_model
 from course_lib.encoders import SpeechEncoder
 from course_lib.letters import LetterReader
 from course_lib.precision import Precision, autocast, resolve_precision
-from course_lib.projector import ConcatProjector
+from course_lib.projector import Projector
 from course_lib.prompt import (
     PROMPT,
     Candidate,
@@ -51,7 +51,7 @@ class SlamASR(nn.Module):
     def __init__(
         self,
         encoder: SpeechEncoder,
-        projector: ConcatProjector,
+        projector: Projector,
         llm: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         prompt: str = PROMPT,
@@ -101,9 +101,10 @@ class SlamASR(nn.Module):
     def audio_tokens(self, features: list[Float[Tensor, "_frames features"]]) -> list[Float[Tensor, "_tokens llm_dim"]]:
         """Project clips of different lengths together; a clip of n frames gives n // k tokens, in fp32."""
         padded = pad_sequence([clip.to(self.device).float() for clip in features], batch_first=True)
+        counts = torch.tensor([len(clip) for clip in features], device=self.device)
         with torch.autocast(self.device.type, enabled=False):
-            tokens = self.projector(padded)
-        return [row[: len(clip) // self.projector.k] for row, clip in zip(tokens, features, strict=True)]
+            tokens = self.projector(padded, counts)
+        return [row[: self.projector.tokens_of(len(clip))] for row, clip in zip(tokens, features, strict=True)]
 
     @torch.no_grad()
     def hypotheses(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[list[Hypothesis]]:

@@ -21,12 +21,13 @@ from course_lib.ctc_beam import beam_search
 from course_lib.encoders import SpeechEncoder, WhisperEncoder
 from course_lib.grammar import draw_utterance
 from course_lib.precision import Precision
-from course_lib.projector import ConcatProjector
+from course_lib.projector import PROJECTORS, ProjectorName
 from course_lib.prompt import PROMPT
 from course_lib.slam import SlamASR, load_llm
 from course_lib.stage_b import CONFIG_NAME as STAGE_B_CONFIG_NAME
 from course_lib.stage_b import SHIPPED_STAGE_B, CtcRecogniser, load_stage_b, load_tiny_encoder
 from course_lib.train_settings import TrainSettings
+from course_lib.whisper_zero_shot import WhisperZeroShot, load_whisper_zero_shot
 
 CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
@@ -42,6 +43,7 @@ class SlamConfig(TrainSettings):
     encoder_name: str
     llm_name: str
     data: str
+    projector: ProjectorName = "concat"
     k: int = 5
     projector_hidden_dim: int = 512
     projector_dropout: float = 0.0
@@ -118,7 +120,7 @@ def build_slam(config: SlamConfig) -> SlamASR:
     encoder = load_encoder(config.encoder_name, config.precision).to(device)
     llm, tokenizer = load_llm(config.llm_name, config.precision, device)
     set_seed(config.seed)
-    projector = ConcatProjector(
+    projector = PROJECTORS[config.projector](
         encoder.feature_dim, llm.config.hidden_size, config.k, config.projector_hidden_dim, config.projector_dropout
     )
     writing = {"num_beams": config.num_beams, "ctc_weight": config.ctc_weight}
@@ -152,11 +154,12 @@ def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> Ctc
     return recogniser
 
 
-SYSTEMS: dict[str, Callable[[], SlamASR | CtcRecogniser]] = {
+SYSTEMS: dict[str, Callable[..., SlamASR | CtcRecogniser | WhisperZeroShot]] = {
     "slam": load_slam,
     "stage_b": load_stage_b,
     "stage_b_beam": load_stage_b_beam,
     "stage_b_ngram": partial(load_stage_b_beam, 20_000),
+    "whisper": load_whisper_zero_shot,
 }
 """Recognisers by the name that `evaluate --system` takes; each has `transcribe`."""
 

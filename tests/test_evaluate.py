@@ -1,44 +1,22 @@
-"""Figures on a split: those of `metrics`, for the right pairs, in a form for people and one for programs."""
+"""The command line: every clip its own transcript, one system or several, figures for people and for programs."""
 
 import json
+import math
 import sys
 
 import pytest
 
 from course_lib import evaluate
 from course_lib.audio import load_audio
+from course_lib.compare import load_run, measure, paired_bootstrap
 from course_lib.datasets import load_examples
-from course_lib.evaluate import Report, measure, show, transcribe_all, worst_utterances
-from course_lib.metrics import align, bootstrap_interval, character_error_rate, word_error_rate
+from course_lib.evaluate import hear_all, read_arguments, show, transcribe_all, worst_utterances
+from course_lib.metrics import align, character_error_rate, word_error_rate
+from course_lib.slam import Hypothesis
 from course_lib.systems import load_slam
 
 REFERENCES = ["det er godt", "nej", "hvordan har du det i dag", "ja"]
 HYPOTHESES = ["det var godt", "nej", "vordan du det", "ja ja ja ja ja"]
-
-
-def test_the_figures_are_those_of_the_metrics():
-    report = measure("slam", "test", REFERENCES, HYPOTHESES, 0.25)
-    assert report == Report(
-        system="slam",
-        split="test",
-        clips=4,
-        wer=word_error_rate(REFERENCES, HYPOTHESES),
-        wer_low=bootstrap_interval(REFERENCES, HYPOTHESES)[0],
-        wer_high=bootstrap_interval(REFERENCES, HYPOTHESES)[1],
-        cer=character_error_rate(REFERENCES, HYPOTHESES),
-        cer_low=bootstrap_interval(REFERENCES, HYPOTHESES, unit="char")[0],
-        cer_high=bootstrap_interval(REFERENCES, HYPOTHESES, unit="char")[1],
-        rtf=0.25,
-    )
-    assert report.wer == (1 + 0 + 4 + 4) / 11
-    assert report.wer_low < report.wer < report.wer_high
-    assert report.cer_low < report.cer < report.cer_high
-    assert report.cer != report.wer
-
-
-def test_a_perfect_system_makes_no_errors():
-    report = measure("slam", "test", REFERENCES, REFERENCES, 0.1)
-    assert (report.wer, report.wer_low, report.wer_high, report.cer) == (0, 0, 0, 0)
 
 
 def test_the_worst_utterances_come_first_and_right_ones_not_at_all():
@@ -55,6 +33,7 @@ def test_the_report_for_people_shows_percent():
     assert text.splitlines()[0] == "slam on test: 4 clips"
     assert f"WER {9 / 11:6.1%}" in text
     assert "real-time factor 0.250" in text
+    assert "real-time" not in show(measure("slam", "test", REFERENCES, HYPOTHESES, None))
 
 
 class Listener:
@@ -86,6 +65,26 @@ def test_the_real_time_factor_is_work_over_sound(tiny_run, monkeypatch):
     clock = iter([100.0, 103.0])
     monkeypatch.setattr(evaluate.time, "perf_counter", lambda: next(clock))
     assert transcribe_all(Listener(), examples)[1] == pytest.approx(3.0 / seconds)
+
+
+class Chooser(Listener):
+    """Weighs two sentences for each clip."""
+
+    num_beams, ctc_weight = 2, 0.5
+
+    def encode(self, waveforms):
+        return waveforms
+
+    def hypotheses(self, features):
+        return [[Hypothesis(str(len(clip)), -1.0, -2.0), Hypothesis("nej", -1.0, -4.0)] for clip in features]
+
+
+def test_a_system_that_weighs_several_sentences_says_how_sure_it_is(tiny_run):
+    examples = load_examples(str(tiny_run.csv), "test")
+    heard, _ = hear_all(Chooser(), examples, batch_size=2)
+    assert [text for text, _ in heard] == [str(len(load_audio(example.path))) for example in examples]
+    assert {round(sure, 9) for _, sure in heard} == {round(1 / (1 + math.exp(-1)), 9)}
+    assert {sure for _, sure in hear_all(Listener(), examples)[0]} == {None}
 
 
 def run_main(monkeypatch, tiny_run, *more):
@@ -121,3 +120,82 @@ def test_all_transcripts_can_be_kept_beside_their_references(monkeypatch, capsys
     assert [row["hypothesis"] for row in rows] == load_slam(tiny_run.folder).transcribe([load_audio(e.path) for e in examples])
     report = json.loads(capsys.readouterr().out)
     assert report["wer"] == round(word_error_rate(*([row[name] for row in rows] for name in ("reference", "hypothesis"))), 5)
+
+
+def store(path, hypotheses, examples):
+    rows = [{"voice": e.voice, "reference": e.text, "hypothesis": heard} for e, heard in zip(examples, hypotheses, strict=True)]
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    return path
+
+
+def test_live_and_stored_systems_are_compared_with_the_first(monkeypatch, capsys, tiny_run, tmp_path):
+    examples = load_examples(str(tiny_run.csv), "test")
+    texts = [example.text for example in examples]
+    stored = store(tmp_path / "perfect.json", texts, examples)
+    run_main(monkeypatch, tiny_run, "--system", str(stored), f"mute={store(tmp_path / 'm.json', [''] * 5, examples)}", "--json")
+    perfect, mute, live = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert [row["system"] for row in (perfect, mute, live)] == ["perfect", "mute", "run"]
+    assert (perfect["wer"], mute["wer"], perfect["rtf"]) == (0, 1, None)
+    assert live["rtf"] > 0
+    assert "p_value" not in perfect
+    difference = paired_bootstrap(texts, texts, [""] * 5)
+    assert (mute["difference"], mute["difference_low"], mute["difference_high"]) == (1, 1, 1)
+    assert mute["p_value"] == round(difference.p_value, 5)
+
+
+def test_several_systems_are_shown_as_a_table(monkeypatch, capsys, tiny_run, tmp_path):
+    examples = load_examples(str(tiny_run.csv), "test")
+    stored = store(tmp_path / "perfect.json", [example.text for example in examples], examples)
+    run_main(monkeypatch, tiny_run, "--system", str(stored))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("| system ")
+    assert [line.split()[1] for line in lines[2:]] == ["perfect", "run"]
+
+
+def test_a_folder_gets_table_picture_figures_and_transcripts(monkeypatch, capsys, tiny_run, tmp_path):
+    examples = load_examples(str(tiny_run.csv), "test")
+    stored = store(tmp_path / "perfect.json", [example.text for example in examples], examples)
+    run_main(monkeypatch, tiny_run, "--system", str(stored), "--output", str(tmp_path / "out"))
+    table = capsys.readouterr().out
+    names = [path.name for path in (tmp_path / "out").iterdir()]
+    assert sorted(names) == ["comparison.json", "comparison.md", "comparison.png", "perfect.json", "run.json"]
+    written = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
+    assert table.strip() in written
+    assert "`python -m course_lib.evaluate --model " in written
+    found = json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))
+    assert [row["system"] for row in found["reports"]] == ["perfect", "run"]
+    assert (found["split"], str(tmp_path) in found["command"]) == ("test", False)
+    assert load_run(tmp_path / "out" / "run.json").system == "run"
+    assert load_run(tmp_path / "out" / "perfect.json").hypotheses == [example.text for example in examples]
+    assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_shipped_system_is_the_default_and_a_run_folder_takes_its_place():
+    assert read_arguments([]).system == ["slam"]
+    given = read_arguments(["--model", "runs/a", "runs/b"])
+    assert (given.system, [folder.name for folder in given.model]) == ([], ["a", "b"])
+    both = read_arguments(["--system", "stage_b", "--model", "runs/a"])
+    assert (both.system, len(both.model)) == (["stage_b"], 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--system", "slam", "stageb"], "no system is called stageb; there are slam, stage_b"),
+        (["--system", "slam", "stage_b", "--transcripts", "x.json"], "--transcripts keeps those of one system"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(capsys, arguments, reason):
+    with pytest.raises(SystemExit):
+        read_arguments(arguments)
+    assert reason in capsys.readouterr().err
+
+
+def test_whisper_is_loaded_from_the_folder_that_is_named(monkeypatch, capsys, tiny_run):
+    folders = []
+    monkeypatch.setitem(evaluate.SYSTEMS, "whisper", lambda folder: folders.append(folder) or Listener())
+    arguments = ["--system", "whisper", "--whisper", "some/folder", "--data", str(tiny_run.csv), "--json"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments])
+    evaluate.main()
+    assert folders == ["some/folder"]
+    assert json.loads(capsys.readouterr().out)["system"] == "whisper"

@@ -7,6 +7,9 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
+from course_lib.batches import SpeechBatch
+from course_lib.encoders import TinyEncoder
+from course_lib.projector import ConcatProjector
 from course_lib.prompt import (
     IGNORE_INDEX,
     PROMPT,
@@ -18,6 +21,7 @@ from course_lib.prompt import (
     pad_rows,
     position_ids,
 )
+from course_lib.slam import SlamASR
 
 LLM_DIM, VOCABULARY = 32, 64
 END_OF_TEXT, PAD = 0, 1
@@ -129,6 +133,73 @@ def test_the_loss_is_that_of_transformers_over_full_logits(llm):
     targets, guesses = batch.labels[:, 1:], theirs.logits[:, :-1].argmax(dim=-1)
     assert ours.label_tokens == 12
     assert ours.correct_tokens == int((guesses == targets).sum())
+
+
+def test_the_loss_is_the_mean_surprise_counted_one_by_one(llm):
+    rows = make_rows(llm, (4, 7, 1))
+    surprises = []
+    for row in rows:
+        likely = llm(inputs_embeds=row.embeddings[None]).logits[0].log_softmax(dim=-1).detach()
+        surprises += [-float(likely[t - 1, label]) for t, label in enumerate(row.labels) if label != IGNORE_INDEX]
+    assert len(surprises) == 12
+    assert float(label_loss(llm, pad_rows(rows, "right")).loss.detach()) == pytest.approx(sum(surprises) / 12, rel=1e-5)
+
+
+def graded_positions(llm, rows, side="right"):
+    """Where the loss has a gradient at the language model's last hidden states, row by row, and the whole gradient."""
+    seen = []
+
+    def watch(decoder, inputs, output):
+        output.last_hidden_state.requires_grad_().retain_grad()
+        seen.append(output.last_hidden_state)
+
+    handle = llm.get_decoder().register_forward_hook(watch)
+    label_loss(llm, pad_rows(rows, side)).loss.backward()
+    handle.remove()
+    return [row.abs().sum(dim=1).nonzero().flatten().tolist() for row in seen[0].grad]
+
+
+def test_masked_positions_have_no_gradient_and_those_before_a_label_do(llm):
+    assert graded_positions(llm, [guide_row()]) == [list(range(55, 66))]
+    # 3 + 6 and 20 + 6 positions of audio and prompt, then 4 and 7 of answer; the shorter row is padded.
+    rows = make_rows(llm, (4, 7))
+    assert graded_positions(llm, rows) == [list(range(8, 12)), list(range(25, 32))]
+    assert graded_positions(llm, rows, "left") == [list(range(28, 32)), list(range(25, 32))]
+
+
+def test_transformers_own_loss_has_its_gradient_at_the_same_logits(llm):
+    batch = pad_rows(make_rows(llm, (4, 7)), side="right")
+    output = llm(inputs_embeds=batch.embeddings, attention_mask=batch.attention_mask.long(), labels=batch.labels)
+    (gradient,) = torch.autograd.grad(output.loss, output.logits)
+    assert [row.abs().sum(dim=1).nonzero().flatten().tolist() for row in gradient] == graded_positions(
+        llm, make_rows(llm, (4, 7))
+    )
+
+
+def test_the_end_is_graded_also_where_padding_has_its_id(llm):
+    rows = []
+    for row in make_rows(llm, (4, 7)):
+        labels = row.labels.clone()
+        labels[-1] = END_OF_TEXT
+        rows.append(Row(row.embeddings, labels))
+    batch = pad_rows(rows, "right")
+    assert (batch.labels == END_OF_TEXT).sum() == 2
+    assert label_loss(llm, batch).label_tokens == 11
+    likely = llm(inputs_embeds=rows[0].embeddings[None]).logits[0].log_softmax(dim=-1)
+    without = pad_rows([Row(rows[0].embeddings, rows[0].labels.where(rows[0].labels != END_OF_TEXT, IGNORE_INDEX))], "right")
+    end_alone = 4 * label_loss(llm, pad_rows(rows[:1], "right")).loss - 3 * label_loss(llm, without).loss
+    torch.testing.assert_close(end_alone, -likely[-2, END_OF_TEXT], rtol=1e-4, atol=1e-4)
+
+
+def test_a_transcript_becomes_labels_that_end_in_end_of_text(tiny_llm):
+    projector = ConcatProjector(24, tiny_llm.model.config.hidden_size, k=2)
+    slam = SlamASR(TinyEncoder(24, 1, 2, 48), projector, copy.deepcopy(tiny_llm.model), tiny_llm.tokenizer, precision="fp32")
+    batch = slam.sequences(SpeechBatch([torch.randn(10, 24), torch.randn(4, 24)], ["ja tak", "nej"]))
+    for labels, text, before in zip(batch.labels.tolist(), ("ja tak", "nej"), (5 + 6, 2 + 6), strict=True):
+        answer = [*tiny_llm.tokenizer(text).input_ids, tiny_llm.tokenizer.eos_token_id]
+        assert labels[:before] == [IGNORE_INDEX] * before
+        assert labels[before : before + len(answer)] == answer
+        assert set(labels[before + len(answer) :]) <= {IGNORE_INDEX}
 
 
 def test_correct_tokens_are_counted(llm):
