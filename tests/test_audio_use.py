@@ -1,5 +1,7 @@
 """The probe: three sounds, one measure; a model that listens, one that does not, and one that only counts frames."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,7 +88,8 @@ def test_every_clip_needs_its_text_and_its_silence():
 
 @pytest.fixture
 def slam(tiny_llm, encoder):
-    llm, tokenizer = tiny_llm
+    # SlamASR freezes its language model; the fixture belongs to other tests too.
+    llm, tokenizer = copy.deepcopy(tiny_llm.model), tiny_llm.tokenizer
     with torch.random.fork_rng():
         torch.manual_seed(0)
         projector = ConcatProjector(512, 64, k=2, hidden_dim=8, dropout=0.5)
