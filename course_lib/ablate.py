@@ -16,7 +16,7 @@ from course_lib.train_audio_enc import train
 
 CHANGES: dict[str, dict[str, Any]] = {
     "as shipped": {},
-    "without SpecAugment": {"spec_augment": False},
+    "with SpecAugment": {"spec_augment": True},
     "lengths mixed": {"length_bucketed": False},
     "constant rate": {"schedule": "constant"},
     "the document's constant 1e-4": {"schedule": "constant", "warmup_share": 0.0, "learning_rate": 1e-4},
