@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import nbformat
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
@@ -122,13 +123,12 @@ def wait_until_it_answers(lab: Lab, server: subprocess.Popen, log: Path, seconds
 
 
 @pytest.fixture
-def run_notebook(browser: Any, lab: Lab) -> Iterator[Callable[[str], Any]]:
-    """Give a notebook's name, get a page in which all its cells were started; its kernel is shut down afterwards."""
+def open_notebook(browser: Any, lab: Lab) -> Iterator[Callable[[str], Any]]:
+    """Give the name of a notebook in the lab's folder, get a page in which all its cells were started."""
     page = browser.new_page(viewport={"width": 1150, "height": 1000})
     page.set_default_timeout(PATIENCE_MS)
 
     def run(name: str) -> Any:
-        shutil.copy(REPOSITORY / "notebooks" / name, lab.folder)
         page.goto(f"{lab.url}/lab/tree/{name}?token={TOKEN}&reset")
         page.wait_for_selector("#jupyterlab-splash", state="detached")
         kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
@@ -140,3 +140,27 @@ def run_notebook(browser: Any, lab: Lab) -> Iterator[Callable[[str], Any]]:
     page.close()
     for session in lab.ask("/api/sessions"):
         lab.ask(f"/api/sessions/{session['id']}", "DELETE")
+
+
+@pytest.fixture
+def run_notebook(open_notebook: Callable[[str], Any], lab: Lab) -> Callable[[str], Any]:
+    """Run a copy of one of the course's notebooks, by its name; its kernel is shut down afterwards."""
+
+    def run(name: str) -> Any:
+        shutil.copy(REPOSITORY / "notebooks" / name, lab.folder)
+        return open_notebook(name)
+
+    return run
+
+
+@pytest.fixture
+def run_cell(open_notebook: Callable[[str], Any], lab: Lab) -> Callable[[str], Any]:
+    """Run one cell, in a notebook of the test's own."""
+
+    def run(source: str) -> Any:
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+        notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, lab.folder / "cell.ipynb")
+        return open_notebook("cell.ipynb")
+
+    return run

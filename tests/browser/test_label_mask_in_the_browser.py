@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 from transformers import AutoTokenizer
 
@@ -16,7 +15,6 @@ from course_lib.systems import CONFIG_NAME, SHIPPED_SLAM, SlamConfig
 from course_lib.widgets.label_mask import piece_of
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-NAME = "inspector.ipynb"
 TEXTS = ("har du en frø", "saks")
 
 CELL = f"""
@@ -33,15 +31,9 @@ LabelMaskInspector(inspect_clips(slam, slam.encode([load_audio(by_text[text].pat
 
 
 @pytest.fixture
-def page(run_notebook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The inspector on two clips, in a notebook of this test's own."""
-    # `run_notebook` copies from the repository's notebooks/: it is sent to a folder with this one.
-    monkeypatch.setitem(run_notebook.__globals__, "REPOSITORY", tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "notebooks" / NAME)
-    return run_notebook(NAME)
+def page(run_cell: Any) -> Any:
+    """The inspector on two clips."""
+    return run_cell(CELL)
 
 
 def wait_for_text(page: Any, text: str) -> None:

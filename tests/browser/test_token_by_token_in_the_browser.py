@@ -3,11 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import pytest
 
 SCREENSHOTS = Path(__file__).parent / "screenshots"
-NAME = "tokens.ipynb"
 
 CELL = """
 from course_lib.audio import load_audio
@@ -24,15 +22,9 @@ TokenByToken([trace_greedy(slam, load_audio(example.path), example.text) for exa
 
 
 @pytest.fixture
-def page(run_notebook: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The demo on two clips, in a notebook of this test's own."""
-    # `run_notebook` copies from the repository's notebooks/: it is sent to a folder with this one.
-    monkeypatch.setitem(run_notebook.__globals__, "REPOSITORY", tmp_path)
-    (tmp_path / "notebooks").mkdir()
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    nbformat.write(notebook, tmp_path / "notebooks" / NAME)
-    return run_notebook(NAME)
+def page(run_cell: Any) -> Any:
+    """The demo on two clips."""
+    return run_cell(CELL)
 
 
 def wait_for_text(page: Any, text: str) -> None:

@@ -64,34 +64,15 @@ MISTAKES = {
         (lambda d, k, hidden, llm: 2_600_000, "Draw the two matrices"),
     ],
     "06.4": [
-        (lambda text, features: features // len(text), "equal neighbours need a token between them"),
+        (lambda text, features: features // len(text), "Equal neighbours need a token between them"),
         (lambda text, features: features / frames_needed(text), "k is a whole number"),
         (lambda text, features: -(-features // frames_needed(text)), "Rounded up"),
         (lambda text, features: frames_needed(text), "how many audio tokens the text needs"),
-        (lambda text, features: features // frames_needed(text.replace(" ", "")), "the spaces are letters, too"),
+        (lambda text, features: features // frames_needed(text.replace(" ", "")), "The spaces are letters, too"),
         (lambda text, features: largest_k_right(text, features) - 1, "a larger k fits"),
         (lambda text, features: 77, "audio tokens for the"),
     ],
 }  # fmt: skip
-
-
-@pytest.mark.parametrize("key", SOLUTIONS)
-def test_the_solution_is_right(verdict, key):
-    assert verdict(key, SOLUTIONS[key]) == f"{key}  right\n"
-
-
-@pytest.mark.parametrize("key", SOLUTIONS)
-def test_the_stub_was_not_attempted(verdict, key):
-    def stub(*given): ...
-
-    assert "not attempted yet" in verdict(key, stub)
-
-
-@pytest.mark.parametrize(("key", "wrong", "reason"), [(key, *mistake) for key in MISTAKES for mistake in MISTAKES[key]])
-def test_a_mistake_hears_its_reason(verdict, key, wrong, reason):
-    said = verdict(key, wrong)
-    assert said.startswith(f"{key}  not yet: ")
-    assert reason.lower() in said.lower()
 
 
 @pytest.mark.parametrize("key", MISTAKES)

@@ -2,9 +2,6 @@
 
 from statistics import fmean
 
-import pytest
-
-from course_lib.exercises.chapter_09 import EXERCISES
 from course_lib.metrics import ErrorCounts, error_counts
 
 
@@ -126,33 +123,3 @@ MISTAKES = {
         (lambda c, r, bins: 2.0, "Bin number"),
     ],
 }
-
-
-@pytest.mark.parametrize("key", SOLUTIONS)
-def test_the_solution_is_right(verdict, key):
-    assert verdict(key, SOLUTIONS[key]) == f"{key}  right\n"
-
-
-@pytest.mark.parametrize("key", SOLUTIONS)
-def test_the_stub_was_not_attempted(verdict, key):
-    def stub(*given): ...
-
-    assert "not attempted yet" in verdict(key, stub)
-
-
-@pytest.mark.parametrize(("key", "wrong", "reason"), [(key, *mistake) for key in MISTAKES for mistake in MISTAKES[key]])
-def test_a_mistake_hears_its_reason(verdict, key, wrong, reason):
-    said = verdict(key, wrong)
-    assert said.startswith(f"{key}  not yet: ")
-    assert reason in said
-
-
-@pytest.mark.parametrize("key", MISTAKES)
-def test_every_mistake_has_its_own_message(key):
-    assert len({reason for _, reason in MISTAKES[key]}) >= 3
-
-
-@pytest.mark.parametrize("key", EXERCISES)
-def test_hints_are_graded_and_there_is_an_exercise_for_each_solution(key):
-    assert key in SOLUTIONS
-    assert 2 <= len(EXERCISES[key].hints) <= 4
