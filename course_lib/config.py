@@ -5,6 +5,7 @@ left out, every other field must be there, and nothing else may. What a type can
 that must agree) goes into the dataclass's method `problems(self) -> list[str]`, one "field: reason" each.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import difflib
@@ -46,6 +47,23 @@ def load_config(path: str | Path, config_class: type[Config]) -> Config:
     if not isinstance(values, Mapping):
         raise ConfigError(f'{path}: a config holds "field: value" lines; this holds {_show(values)}')
     return build_config(values, config_class, source=str(path))
+
+
+def read_training_command(description: str, default: str, config_class: type[Config]) -> tuple[Config, bool]:
+    """Read the command line of a training: its config, and whether to go on from the last checkpoint.
+
+    `default` is the config's name in `configs/`. Only a config with a field `skip_bad` takes --skip-bad.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / default)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
+    if "skip_bad" in {field.name for field in dataclasses.fields(config_class)}:
+        parser.add_argument("--skip-bad", action="store_true", help="leave out rows without a file or a text, and say how many")
+    arguments = parser.parse_args()
+    config = load_config(arguments.config, config_class)
+    if getattr(arguments, "skip_bad", False):
+        config = dataclasses.replace(config, skip_bad=True)
+    return config, arguments.resume
 
 
 def build_config(values: Mapping[Any, Any], config_class: type[Config], source: str) -> Config:

@@ -11,7 +11,6 @@ three million parameters and must learn just enough of that to be worth freezing
 It never hears audio, and no sentence of the dev or test split is in its text (`grammar.split_of`).
 """
 
-import argparse
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from course_lib.checkpoints import save_json
-from course_lib.config import load_config
+from course_lib.config import read_training_command
 from course_lib.grammar import draw_utterance
 from course_lib.metrics import word_error_rate
 from course_lib.precision import Precision, autocast
@@ -206,11 +205,8 @@ def train_tiny_lm(settings: TinyLMConfig, resume: bool = False) -> Path:
 
 def main() -> None:
     """Command line: python -m course_lib.tiny_lm --config course_lib/configs/tiny_lm.yaml"""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / "tiny_lm.yaml")
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
-    arguments = parser.parse_args()
-    print(f"saved to {train_tiny_lm(load_config(arguments.config, TinyLMConfig), arguments.resume)}")
+    config, resume = read_training_command(__doc__.splitlines()[0], "tiny_lm.yaml", TinyLMConfig)
+    print(f"saved to {train_tiny_lm(config, resume)}")
 
 
 if __name__ == "__main__":

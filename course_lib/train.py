@@ -1,11 +1,10 @@
 """Train the projector: python -m course_lib.train --config course_lib/configs/train_config.yaml"""
 
-import argparse
 import dataclasses
 from pathlib import Path
 
 from course_lib.batches import SpeechBatches, SpeechCheck
-from course_lib.config import load_config, save_config
+from course_lib.config import read_training_command, save_config
 from course_lib.ctc_warmup import Speller
 from course_lib.datasets import FeatureStore, encode_examples, load_examples, texts_of
 from course_lib.slam import SlamASR
@@ -58,14 +57,8 @@ def warm_up(
 
 def main() -> None:
     """Read the command line, train, say where the result is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / CONFIG_NAME)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out rows without a file or a text, and say how many")
-    arguments = parser.parse_args()
-    config = load_config(arguments.config, SlamConfig)
-    config = dataclasses.replace(config, skip_bad=config.skip_bad or arguments.skip_bad)
-    progress = train(config, arguments.resume)
+    config, resume = read_training_command(__doc__, CONFIG_NAME, SlamConfig)
+    progress = train(config, resume)
     print(f"best {config.monitor} {progress.best:.4f} at step {progress.best_step}, {progress.seconds / 60:.1f} minutes")
     print(f"saved to {config.run_folder}; try it: python -m course_lib.transcribe --model {config.run_folder} FILE")
 

@@ -1,7 +1,5 @@
 """Train Stage B's encoder from nothing: python -m course_lib.train_audio_enc --config course_lib/configs/audio_enc_tiny.json"""
 
-import argparse
-import dataclasses
 import math
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import torch
 from accelerate.utils import set_seed
 
 from course_lib.batches import SpeechBatch, SpeechBatches, SpeechCheck
-from course_lib.config import load_config, save_config
+from course_lib.config import read_training_command, save_config
 from course_lib.datasets import Example, FeatureStore, load_examples, log_mel_examples, texts_of
 from course_lib.feasibility import REDUCTIONS, Feasibility, examine_feasibility, name_impossible, show_feasibility
 from course_lib.metrics import word_error_rate
@@ -98,15 +96,9 @@ def _load(config: StageBConfig, split: str, clips: int | None) -> tuple[list[Exa
 
 def main() -> None:
     """Read the command line, train, say where the result is."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / CONFIG_NAME)
-    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out rows without a file or a text, and say how many")
-    arguments = parser.parse_args()
-    config = load_config(arguments.config, StageBConfig)
+    config, resume = read_training_command(__doc__, CONFIG_NAME, StageBConfig)
     torch.set_num_threads(config.num_threads or torch.get_num_threads())
-    config = dataclasses.replace(config, skip_bad=config.skip_bad or arguments.skip_bad)
-    progress = train(config, arguments.resume)
+    progress = train(config, resume)
     print(f"Training complete. Time: {progress.seconds / 60:.1f} minutes")
     print(f"Best validation WER: {progress.best:.1%} at step {progress.best_step}")
     print(f"saved to {config.run_folder}; try it: python -m course_lib.evaluate --model {config.run_folder} --split test")

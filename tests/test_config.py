@@ -8,7 +8,12 @@ from typing import Literal
 
 import pytest
 
-from course_lib.config import ConfigError, load_config, save_config
+from course_lib.cache import DATA_FOLDER
+from course_lib.config import ConfigError, load_config, read_training_command, save_config
+from course_lib.systems import SlamConfig
+from course_lib.tiny_lm import TinyLMConfig
+
+CONFIGS = DATA_FOLDER.parent / "course_lib" / "configs"
 
 
 @dataclass(frozen=True)
@@ -204,3 +209,19 @@ def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         save_config(Example(0.2, 2), path)
     assert load_config(path, Example) == Example(0.1, 1)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_training_command_begins_with_the_config_that_is_shipped(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train"])
+    shipped = load_config(CONFIGS / "train_config.yaml", SlamConfig)
+    assert read_training_command("", "train_config.yaml", SlamConfig) == (shipped, False)
+    monkeypatch.setattr("sys.argv", ["train", "--config", str(CONFIGS / "train_config_qwen.yaml"), "--resume", "--skip-bad"])
+    config, resume = read_training_command("", "train_config.yaml", SlamConfig)
+    assert (config.k, config.skip_bad, resume) == (5, True, True)
+
+
+def test_only_a_training_that_can_skip_rows_takes_skip_bad(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["tiny_lm", "--skip-bad"])
+    with pytest.raises(SystemExit):
+        read_training_command("", "tiny_lm.yaml", TinyLMConfig)
+    assert "unrecognized arguments: --skip-bad" in capsys.readouterr().err
