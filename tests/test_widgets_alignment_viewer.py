@@ -202,14 +202,14 @@ def demo(clip) -> AlignmentViewer:
 
 
 def test_it_begins_at_the_first_letter(demo):
-    assert (demo.frame.value, demo.frame.max) == (2, 19)
+    assert (demo.place.value, demo.place.max) == (2, 19)
     assert "on <b>n</b>" in demo.text.value
     assert "autoplay" not in demo.piece.value
 
 
 def test_the_slider_moves_text_picture_and_sound(demo, clip):
     before = bytes(demo.picture.value)
-    demo.frame.value = 13
+    demo.place.value = 13
     assert "between letters" in demo.text.value
     assert bytes(demo.picture.value) != before
     np.testing.assert_allclose(played(demo.piece.value), piece(clip, 13), atol=2**-15)
@@ -218,18 +218,18 @@ def test_the_slider_moves_text_picture_and_sound(demo, clip):
 
 
 def test_switching_to_a_shorter_and_to_a_longer_clip(demo):
-    demo.frame.value = 19
+    demo.place.value = 19
     demo.clip.value = 1
-    assert (demo.frame.value, demo.frame.max) == (1, 4)
+    assert (demo.place.value, demo.place.max) == (1, 4)
     assert "<mark>a</mark>t" in demo.text.value
     assert len(played(demo.whole.value)) == len(demo.clips[1].waveform)
     assert "0.20 s" in demo.whole.value
     demo.clip.value = 2
-    assert (demo.frame.value, demo.frame.max) == (1, 79)
-    demo.frame.value = 79
+    assert (demo.place.value, demo.place.max) == (1, 79)
+    demo.place.value = 79
     assert "Frame 79" in demo.text.value
     demo.clip.value = 0
-    assert (demo.frame.value, demo.frame.max) == (2, 19)
+    assert (demo.place.value, demo.place.max) == (2, 19)
     assert [caption for caption, _ in demo.clip.options] == ["nat ått", "the short one", "n" * 40]
 
 
@@ -242,7 +242,7 @@ def test_a_clip_is_drawn_once_when_it_is_picked(demo, monkeypatch):
 
 
 def test_the_button_plays_the_piece_again_and_again(demo, clip):
-    demo.frame.value = 13
+    demo.place.value = 13
     seen = []
     demo.piece.observe(lambda change: seen.append(change.new), names="value")
     demo.play.click()
@@ -256,17 +256,17 @@ def test_the_button_plays_the_piece_again_and_again(demo, clip):
 def test_it_plays_at_every_move_when_asked_to(demo):
     demo.follow.value = True
     assert "autoplay" not in demo.piece.value
-    demo.frame.value = 5
+    demo.place.value = 5
     assert "autoplay" in demo.piece.value
     demo.follow.value = False
-    demo.frame.value = 6
+    demo.place.value = 6
     assert "autoplay" not in demo.piece.value
 
 
 def test_a_clip_of_one_frame_and_one_without_text_can_be_shown():
     demo = AlignmentViewer([made_up_clip("n" + "_" * 5), made_up_clip("n", frames_per_second=5), made_up_clip("____")])
     demo.clip.value = 1
-    assert (demo.frame.value, demo.frame.max) == (0, 0)
+    assert (demo.place.value, demo.place.max) == (0, 0)
     demo.clip.value = 2
     assert "between letters: <mark>|</mark>" in demo.text.value
 

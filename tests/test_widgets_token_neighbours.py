@@ -141,46 +141,46 @@ def demo(clip):
 
 
 def test_it_begins_at_the_first_token_that_is_no_silence(demo):
-    assert (demo.token.value, demo.token.max) == (2, 8)
+    assert (demo.place.value, demo.place.max) == (2, 8)
     assert "Audio token 2" in demo.text.value
-    assert "autoplay" not in demo.sound.value
+    assert "autoplay" not in demo.piece.value
 
 
 def test_the_slider_moves_text_picture_and_sound(demo, clip):
     before = bytes(demo.picture.value)
-    demo.token.value = 7
+    demo.place.value = 7
     assert "Audio token 7" in demo.text.value
     assert bytes(demo.picture.value) != before
-    np.testing.assert_allclose(played(demo.sound.value), piece_of(clip, 7), atol=2**-15)
+    np.testing.assert_allclose(played(demo.piece.value), piece_of(clip, 7), atol=2**-15)
 
 
 def test_switching_to_a_shorter_and_to_a_longer_clip(demo):
-    demo.token.value = 8
+    demo.place.value = 8
     demo.clip.value = 1
-    assert (demo.token.value, demo.token.max) == (1, 2)
+    assert (demo.place.value, demo.place.max) == (1, 2)
     demo.clip.value = 2
-    assert (demo.token.value, demo.token.max) == (0, 39)
-    demo.token.value = 39
+    assert (demo.place.value, demo.place.max) == (0, 39)
+    demo.place.value = 39
     assert "Audio token 39" in demo.text.value
     assert [caption for caption, _ in demo.clip.options] == ["hej", "the short one", "hej"]
 
 
 def test_the_button_plays_again_and_again_and_the_box_at_every_move(demo):
     seen = []
-    demo.sound.observe(lambda change: seen.append(change.new), names="value")
+    demo.piece.observe(lambda change: seen.append(change.new), names="value")
     demo.play.click()
     demo.play.click()
     assert len(seen) == 2
     assert all("autoplay" in content for content in seen)
-    demo.token.value = 3
-    assert "autoplay" not in demo.sound.value
+    demo.place.value = 3
+    assert "autoplay" not in demo.piece.value
     demo.follow.value = True
-    demo.token.value = 4
-    assert "autoplay" in demo.sound.value
+    demo.place.value = 4
+    assert "autoplay" in demo.piece.value
 
 
 def test_a_clip_of_nothing_but_silence_can_be_shown():
-    assert TokenNeighbours([made_up_clip("···")]).token.value == 0
+    assert TokenNeighbours([made_up_clip("···")]).place.value == 0
 
 
 def test_no_clips_are_refused():

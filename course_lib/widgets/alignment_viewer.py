@@ -4,14 +4,12 @@ Frame f is drawn over the 40 ms (at 4 ×) that begin at f · 40 ms. The convolut
 hears the whole clip, so a letter stands where the network *decided* on it: near its sound, not to the millisecond.
 """
 
-import base64
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ipywidgets
-import soundfile
 import torch
 from jaxtyping import Float
 from matplotlib.axes import Axes
@@ -24,7 +22,7 @@ from course_lib.mel import HOP_LENGTH
 from course_lib.plots import INK, SOFT, plot_rows
 from course_lib.stage_b import CtcRecogniser
 from course_lib.subwords import WORD_START
-from course_lib.widgets.base import Demo, figure_to_png
+from course_lib.widgets.clip_slider import ClipSlider, audio_html
 from course_lib.widgets.mel_explorer import TICKS_HZ, frequency_ticks
 
 BLANK, WRONG, CURSOR = 0, "#c0392b", "#e08a1e"
@@ -125,14 +123,6 @@ def piece(clip: AlignedClip, frame: int, seconds: float = PIECE_SECONDS) -> Floa
     return clip.waveform[start:end]
 
 
-def audio_html(waveform: Float[Tensor, "samples"], caption: str, autoplay: bool = False) -> str:
-    """A player with its sound inside: 16 kHz, 16 bit, so 0.4 s are 13 KB and a third more in base64."""
-    buffer = io.BytesIO()
-    soundfile.write(buffer, waveform.clamp(-1, 1).numpy(), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-    sound = "data:audio/wav;base64," + base64.b64encode(buffer.getvalue()).decode()
-    return f'<div>{html.escape(caption)}</div><audio controls{" autoplay" * autoplay} src="{sound}"></audio>'
-
-
 def _draw_log_mel(axes: Axes, clip: AlignedClip) -> None:
     bins, spans = clip.log_mel.shape[1], clip.spans
     plot_rows(axes, clip.log_mel, SAMPLE_RATE / HOP_LENGTH, "frequency (Hz),\nmel-spaced")
@@ -199,52 +189,38 @@ def _refuse_frame(clip: AlignedClip, frame: int) -> None:
         raise ValueError(f"frame {frame}: the clip has the frames 0 to {len(clip.log_probs) - 1}")
 
 
-class AlignmentViewer(Demo):
-    """A list of clips, a slider over the frames of one, a button that plays what is under it; beneath them picture and text."""
+class AlignmentViewer(ClipSlider):
+    """A clip's posteriors and alignment with a cursor over its frames, and the sound under it."""
+
+    place_name, piece_seconds = "frame", PIECE_SECONDS
+    invitation = "move the cursor, play what is under it"
 
     def __init__(self, clips: Sequence[AlignedClip]):
-        if not clips:
-            raise ValueError("no clips to show: pass at least one AlignedClip")
-        self.clips, self.plays = list(clips), 0
-        captions = [(clip.caption, index) for index, clip in enumerate(self.clips)]  # two may be the same
-        self.clip = ipywidgets.Dropdown(options=captions, description="clip", layout={"width": "98%"})
-        self.frame = ipywidgets.IntSlider(description="frame", layout={"width": "98%"})
-        self.play = ipywidgets.Button(description=f"play {PIECE_SECONDS:g} s here", icon="play")
-        self.follow = ipywidgets.Checkbox(description="play at every move", indent=False)
-        self.text, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
-        self.piece, self.whole = ipywidgets.HTML(), ipywidgets.HTML()
-        self.clip.observe(self._pick, names="value")
-        self.frame.observe(self._refresh, names="value")
-        self.play.on_click(lambda button: self._sound(autoplay=True))
-        self._pick()
-        twin_text = f"Live in JupyterLab: pick a clip, move the cursor, play what is under it. Here, “{self.current.text}”."
-        controls, sounds = ipywidgets.HBox([self.play, self.follow]), ipywidgets.HBox([self.piece, self.whole])
-        children = [self.clip, self.frame, controls, self.picture, self.text, sounds]
-        super().__init__(children, bytes(self.picture.value), twin_text)
+        self.whole = ipywidgets.HTML()
+        super().__init__(clips, [self.whole])
 
-    @property
-    def current(self) -> AlignedClip:
-        """The clip on show."""
-        return self.clips[self.clip.value]
+    def places(self) -> int:
+        """Frames of the features."""
+        return len(self.current.log_probs)
 
-    def _pick(self, change=None) -> None:
-        """Begin at the first letter. The slider goes to 0 before its end moves, so it never points outside either clip."""
-        clip = self.current
-        self.frame.unobserve(self._refresh, names="value")
-        self.frame.value, self.frame.max = 0, len(clip.log_probs) - 1
-        self.frame.value = clip.spans[0].start if clip.spans else 0
-        self.frame.observe(self._refresh, names="value")
-        self.whole.value = audio_html(clip.waveform, f"the whole clip, {len(clip.waveform) / SAMPLE_RATE:.2f} s")
-        self._refresh()
+    def begin(self) -> int:
+        """The first letter."""
+        return self.current.spans[0].start if self.current.spans else 0
 
-    def _refresh(self, change=None) -> None:
-        self.text.value = describe_frame(self.current, self.frame.value)
-        self._sound(autoplay=self.follow.value and change is not None)
-        self.picture.value = figure_to_png(draw_alignment(self.current, self.frame.value), dpi=100)
+    def describe(self, place: int) -> str:
+        """What the network believed in a frame."""
+        return describe_frame(self.current, place)
 
-    def _sound(self, autoplay: bool) -> None:
-        """Put the piece into its player; the number of plays makes a second click on the same place a change, too."""
-        start, end = (bound / SAMPLE_RATE for bound in piece_bounds(self.current, self.frame.value))
-        player = audio_html(piece(self.current, self.frame.value), f"around the cursor, {start:.2f}–{end:.2f} s", autoplay)
-        self.plays += autoplay
-        self.piece.value = player + f"<!-- {self.plays} -->"
+    def draw(self, place: int) -> Figure:
+        """Log-mel and posteriors, one over the other."""
+        return draw_alignment(self.current, place)
+
+    def player(self, place: int, autoplay: bool) -> str:
+        """The sound around a frame, and when it is."""
+        start, end = (bound / SAMPLE_RATE for bound in piece_bounds(self.current, place))
+        return audio_html(piece(self.current, place), f"around the cursor, {start:.2f}–{end:.2f} s", autoplay)
+
+    def _pick(self, change: Any = None) -> None:
+        waveform = self.current.waveform
+        self.whole.value = audio_html(waveform, f"the whole clip, {len(waveform) / SAMPLE_RATE:.2f} s")
+        super()._pick(change)

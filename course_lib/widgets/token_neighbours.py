@@ -7,7 +7,6 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import ipywidgets
 import torch
 import torch.nn.functional as F
 from einops import einsum
@@ -22,8 +21,7 @@ from course_lib.mel import HOP_LENGTH, whisper_log_mel
 from course_lib.plots import INK, SOFT, plot_rows
 from course_lib.scramble import SILENCE
 from course_lib.slam import SlamASR
-from course_lib.widgets.alignment_viewer import audio_html
-from course_lib.widgets.base import Demo, figure_to_png
+from course_lib.widgets.clip_slider import ClipSlider, audio_html
 
 CURSOR = "#e08a1e"
 NEIGHBOURS = 5
@@ -143,50 +141,29 @@ def _refuse_token(clip: ReadClip, token: int) -> None:
         raise ValueError(f"token {token}: the clip has the audio tokens 0 to {len(clip.neighbours) - 1}")
 
 
-class TokenNeighbours(Demo):
-    """A list of clips, a slider over the audio tokens of one, a button that plays the sound there; picture and text."""
+class TokenNeighbours(ClipSlider):
+    """A clip's audio tokens, each under the piece of text that it is nearest to, and the sound that it was made of."""
 
-    def __init__(self, clips: Sequence[ReadClip]):
-        if not clips:
-            raise ValueError("no clips to show: pass at least one ReadClip")
-        self.clips, self.plays = list(clips), 0
-        captions = [(clip.caption, index) for index, clip in enumerate(self.clips)]
-        self.clip = ipywidgets.Dropdown(options=captions, description="clip", layout={"width": "98%"})
-        self.token = ipywidgets.IntSlider(description="audio token", layout={"width": "98%"})
-        self.play = ipywidgets.Button(description=f"play {PIECE_SECONDS:g} s here", icon="play")
-        self.follow = ipywidgets.Checkbox(description="play at every move", indent=False)
-        self.text, self.sound = ipywidgets.HTML(), ipywidgets.HTML()
-        self.picture = ipywidgets.Image(format="png", layout={"width": "100%"})
-        self.clip.observe(self._pick, names="value")
-        self.token.observe(self._refresh, names="value")
-        self.play.on_click(lambda button: self._play(autoplay=True))
-        self._pick()
-        twin_text = f"Live in JupyterLab: pick a clip, drag over its audio tokens, hear them. Here, “{self.current.caption}”."
-        controls = ipywidgets.HBox([self.play, self.follow, self.sound])
-        children = [self.clip, self.token, controls, self.picture, self.text]
-        super().__init__(children, bytes(self.picture.value), twin_text)
+    place_name, piece_seconds = "audio token", PIECE_SECONDS
+    invitation = "drag over its audio tokens, hear them"
 
-    @property
-    def current(self) -> ReadClip:
-        """The clip on show."""
-        return self.clips[self.clip.value]
+    def places(self) -> int:
+        """Audio tokens of the clip."""
+        return len(self.current.neighbours)
 
-    def _pick(self, change=None) -> None:
-        """Begin at the first token that is no silence. The slider goes to 0 before its end moves, so it is never outside."""
-        names = [neighbours[0][0] for neighbours in self.current.neighbours]
-        self.token.unobserve(self._refresh, names="value")
-        self.token.value, self.token.max = 0, len(names) - 1
-        self.token.value = next((index for index, name in enumerate(names) if name != "·"), 0)
-        self.token.observe(self._refresh, names="value")
-        self._refresh()
+    def begin(self) -> int:
+        """The first token that is no silence."""
+        names = (neighbours[0][0] for neighbours in self.current.neighbours)
+        return next((index for index, name in enumerate(names) if name != "·"), 0)
 
-    def _refresh(self, change=None) -> None:
-        self.text.value = describe_token(self.current, self.token.value)
-        self._play(autoplay=self.follow.value and change is not None)
-        self.picture.value = figure_to_png(draw_neighbours(self.current, self.token.value), dpi=100)
+    def describe(self, place: int) -> str:
+        """The row of nearest pieces, with a token marked."""
+        return describe_token(self.current, place)
 
-    def _play(self, autoplay: bool) -> None:
-        """Put the piece into its player; the number of plays makes a second click on the same place a change, too."""
-        self.plays += autoplay
-        player = audio_html(piece_of(self.current, self.token.value), "", autoplay)
-        self.sound.value = player + f"<!-- {self.plays} -->"
+    def draw(self, place: int) -> Figure:
+        """Log-mel with the pieces over it, and the neighbours of a token."""
+        return draw_neighbours(self.current, place)
+
+    def player(self, place: int, autoplay: bool) -> str:
+        """The sound around a token."""
+        return audio_html(piece_of(self.current, place), "", autoplay)
