@@ -127,27 +127,15 @@ def attention_with_penalty(scores, real):
 
 
 SOLUTIONS = {
-    "05.1": aligned_right,
-    "05.2": parameters,
-    "05.3": stretch_right,
-    "05.4": share_right,
-    "05.5": attention_right,
+    "05.1": parameters,
+    "05.2": attention_right,
+    "05.3": aligned_right,
+    "05.4": stretch_right,
+    "05.5": share_right,
 }
 
 MISTAKES = {
     "05.1": [
-        (lambda text, frames, by: math.ceil(frames / by) >= len(text), "Equal neighbours need a blank"),
-        (lambda text, frames, by: frames // by >= len(text) + repeats(text), "Did you round down, or not at all?"),
-        (lambda text, frames, by: frames / by >= len(text) + repeats(text), "Did you round down, or not at all?"),
-        (lambda text, frames, by: frames >= len(text) + repeats(text), "CTC does not see mel frames"),
-        (lambda text, frames, by: math.ceil(frames / by) > len(text) + repeats(text), "Exactly enough is enough"),
-        (lambda text, frames, by: math.ceil(frames / by) >= 2 * len(text) - len(set(text)), "letters that come back anywhere"),
-        (lambda text, *rest: aligned_right(text.replace(" ", ""), *rest), "The space is a symbol like any other"),
-        (lambda *given: not aligned_right(*given), "the wrong way round"),
-        (lambda *given: True, "Print both sides"),
-        (lambda text, frames, by: math.ceil(frames / by), "give back True or False, not 4"),
-    ],
-    "05.2": [
         (miscount(bias=0), "Every convolution and every Linear has biases"),
         (miscount(norms=0, last_norm=False), "The LayerNorms learn too"),
         (miscount(last_norm=False), "After the last layer stands one more LayerNorm"),
@@ -159,30 +147,7 @@ MISTAKES = {
         (miscount(down=0), "up to d_ff and comes down again"),
         (lambda *sizes: 10_500_000, "Expected 1970527"),
     ],
-    "05.3": [
-        (stretch_in_place, "Copy first"),
-        (stretch_with(0, bins=True), "You masked bins"),
-        (stretch_with(0, after=1), "One frame too many"),
-        (stretch_with(0, after=-1), "One frame too few"),
-        (stretch_start_to_width, "where it ends, not how long it is"),
-        (stretch_with(), "the quietest value of the clip"),
-        (stretch_with(1), "You filled in ones"),
-        (stretch_cut, "You cut the frames out"),
-        (lambda log_mel, start, width: log_mel.clone(), "Nothing was masked"),
-        (lambda log_mel, start, width: 0.0, "of shape (12, 10); yours: ()"),
-        (stretch_with(-7), "other numbers, of shape (12, 10); yours: (12, 10)"),
-    ],
-    "05.4": [
-        (share_longest_of_all, "not to the longest of all"),
-        (share_mean, "A mean of shares"),
-        (share_of_real, "You divided by what is real"),
-        (share_whole_batches, "The last batch may be smaller"),
-        (lambda lengths, size: share_right(sorted(lengths), size), "You sorted the clips"),
-        (lambda lengths, size: 1 - share_right(lengths, size), "That is the share of sound"),
-        (lambda lengths, size: "a quarter", "Expected 0.2671884"),
-        (lambda lengths, size: torch.tensor(lengths), "Expected 0.2671884"),
-    ],
-    "05.5": [
+    "05.2": [
         (lambda scores, real: scores.softmax(dim=-1) * real, "no longer add up to 1"),
         (lambda scores, real: (scores * real).softmax(dim=-1), "You set the scores of padding to 0"),
         (attention_rows, "You masked queries"),
@@ -196,8 +161,43 @@ MISTAKES = {
         (attention_with_penalty, "A finite score leaves padding a share"),
         (lambda scores, real: scores.softmax(dim=-1)[:, real], "of shape (5, 5); yours: (5, 3)"),
     ],
+    "05.3": [
+        (lambda text, frames, by: math.ceil(frames / by) >= len(text), "Equal neighbours need a blank"),
+        (lambda text, frames, by: frames // by >= len(text) + repeats(text), "Did you round down, or not at all?"),
+        (lambda text, frames, by: frames / by >= len(text) + repeats(text), "Did you round down, or not at all?"),
+        (lambda text, frames, by: frames >= len(text) + repeats(text), "CTC does not see mel frames"),
+        (lambda text, frames, by: math.ceil(frames / by) > len(text) + repeats(text), "Exactly enough is enough"),
+        (lambda text, frames, by: math.ceil(frames / by) >= 2 * len(text) - len(set(text)), "letters that come back anywhere"),
+        (lambda text, *rest: aligned_right(text.replace(" ", ""), *rest), "The space is a symbol like any other"),
+        (lambda *given: not aligned_right(*given), "the wrong way round"),
+        (lambda *given: True, "Print both sides"),
+        (lambda text, frames, by: math.ceil(frames / by), "give back True or False, not 4"),
+    ],
+    "05.4": [
+        (stretch_in_place, "Copy first"),
+        (stretch_with(0, bins=True), "You masked bins"),
+        (stretch_with(0, after=1), "One frame too many"),
+        (stretch_with(0, after=-1), "One frame too few"),
+        (stretch_start_to_width, "where it ends, not how long it is"),
+        (stretch_with(), "the quietest value of the clip"),
+        (stretch_with(1), "You filled in ones"),
+        (stretch_cut, "You cut the frames out"),
+        (lambda log_mel, start, width: log_mel.clone(), "Nothing was masked"),
+        (lambda log_mel, start, width: 0.0, "of shape (12, 10); yours: ()"),
+        (stretch_with(-7), "other numbers, of shape (12, 10); yours: (12, 10)"),
+    ],
+    "05.5": [
+        (share_longest_of_all, "not to the longest of all"),
+        (share_mean, "A mean of shares"),
+        (share_of_real, "You divided by what is real"),
+        (share_whole_batches, "The last batch may be smaller"),
+        (lambda lengths, size: share_right(sorted(lengths), size), "You sorted the clips"),
+        (lambda lengths, size: 1 - share_right(lengths, size), "That is the share of sound"),
+        (lambda lengths, size: "a quarter", "Expected 0.2671884"),
+        (lambda lengths, size: torch.tensor(lengths), "Expected 0.2671884"),
+    ],
 }
 
 
 def test_minus_a_milliard_is_as_good_as_minus_infinity(verdict):
-    assert "right" in verdict("05.5", lambda scores, real: scores.masked_fill(~real, -1e9).softmax(dim=-1))
+    assert "right" in verdict("05.2", lambda scores, real: scores.masked_fill(~real, -1e9).softmax(dim=-1))
