@@ -17,9 +17,10 @@ from pathlib import Path
 import torch
 
 from course_lib.audio import SAMPLE_RATE, load_audio
+from course_lib.batches import SpeechBatch
 from course_lib.datasets import load_examples
 from course_lib.mel import whisper_log_mel
-from course_lib.slam import SlamASR, SpeechBatch
+from course_lib.slam import SlamASR
 from course_lib.synth import make_corpus, read_seconds
 from course_lib.systems import load_slam
 
