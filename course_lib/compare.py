@@ -10,11 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_lib.metrics import ErrorCounts, Unit, bootstrap_interval, character_error_rate, error_counts, word_error_rate
+from course_lib.metrics import (
+    ErrorCounts,
+    Unit,
+    bootstrap_interval,
+    character_error_rate,
+    error_counts,
+    resample_rates,
+    word_error_rate,
+)
 from course_lib.plots import INK, SOFT
 
 
@@ -115,19 +122,13 @@ def paired_bootstrap(
     """
     if not references:
         raise ValueError("a comparison needs at least one utterance; the list of references is empty")
-    if not 0 < confidence < 1 or resamples < 1:
-        raise ValueError(f"need 0 < confidence < 1 and resamples ≥ 1; got {confidence} and {resamples}")
     counts = [error_counts(references, hypotheses, unit) for hypotheses in (first, second)]
-    more = np.array([theirs.errors - ours.errors for ours, theirs in zip(*counts, strict=True)])
-    lengths = np.array([count.reference_length for count in counts[0]])
-    random = np.random.default_rng(seed)
-    draws = (random.integers(len(more), size=len(more)) for _ in range(resamples))
-    drawn = np.array([more[clips].sum() / max(lengths[clips].sum(), 1) for clips in draws])
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    more = [theirs.errors - ours.errors for ours, theirs in zip(*counts, strict=True)]
+    lengths = [count.reference_length for count in counts[0]]
+    drawn, low, high = resample_rates(more, lengths, resamples, confidence, seed)
     against = 1 + min((drawn <= 0).sum(), (drawn >= 0).sum())
     p_value = min(1.0, 2 * float(against) / (resamples + 1))
-    return Difference(float(more.sum() / max(lengths.sum(), 1)), float(low), float(high), p_value)
+    return Difference(sum(more) / max(sum(lengths), 1), low, high, p_value)
 
 
 def compare(runs: Sequence[SystemRun], split: str) -> tuple[list[Report], dict[str, Difference]]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Unit = Literal["word", "char"]
@@ -201,17 +201,28 @@ def bootstrap_interval(
     """
     if not references:
         raise ValueError("an interval needs at least one utterance; the list of references is empty")
+    counts = error_counts(references, hypotheses, unit)
+    errors = [count.errors for count in counts]
+    _, low, high = resample_rates(errors, [count.reference_length for count in counts], resamples, confidence, seed)
+    return low, high
+
+
+def resample_rates(
+    errors: Sequence[int], lengths: Sequence[int], resamples: int, confidence: float, seed: int
+) -> tuple[Float[np.ndarray, " resamples"], float, float]:
+    """Rates of utterances drawn with replacement, and the percentiles between which the middle `confidence` of them lies.
+
+    `errors` and `lengths` are those of each utterance. Raises ValueError for a confidence or a number of draws that makes no
+    interval.
+    """
     if not 0 < confidence < 1 or resamples < 1:
         raise ValueError(f"need 0 < confidence < 1 and resamples ≥ 1; got {confidence} and {resamples}")
-    counts = error_counts(references, hypotheses, unit)
-    errors = np.array([count.errors for count in counts])
-    lengths = np.array([count.reference_length for count in counts])
-    random = np.random.default_rng(seed)
-    draws = (random.integers(len(counts), size=len(counts)) for _ in range(resamples))
-    rates = [errors[drawn].sum() / max(lengths[drawn].sum(), 1) for drawn in draws]
+    over, under, random = np.array(errors), np.array(lengths), np.random.default_rng(seed)
+    draws = (random.integers(len(over), size=len(over)) for _ in range(resamples))
+    rates = np.array([over[drawn].sum() / max(under[drawn].sum(), 1) for drawn in draws])
     tail = (1 - confidence) / 2
     low, high = np.quantile(rates, [tail, 1 - tail])
-    return float(low), float(high)
+    return rates, float(low), float(high)
 
 
 def token_accuracy(predicted: Int[Tensor, "..."], targets: Int[Tensor, "..."], ignore_index: int = -100) -> float:
