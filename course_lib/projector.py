@@ -40,19 +40,21 @@ class Projector(nn.Module):
         raise NotImplementedError
 
 
+def two_matrices_and_a_bend(inputs: int, hidden_dim: int, llm_dim: int, dropout: float) -> nn.Sequential:
+    """Linear → ReLU → Linear; while training, `dropout` blanks that share of the inputs, lest any single one be relied upon."""
+    return nn.Sequential(nn.Dropout(dropout), nn.Linear(inputs, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, llm_dim))
+
+
 class ConcatProjector(Projector):
     """Concatenate `k` frames, then Linear → ReLU → Linear.
 
     Whisper-base into Qwen2.5-3B, k = 5: 2560 → 512 → 2048, which is 2,361,856 parameters. Into our tiny model, k = 2:
-    1024 → 1024 → 256, which is 1,312,000. `dropout` blanks that share of the features while training, so that no single one
-    is relied upon.
+    1024 → 1024 → 256, which is 1,312,000.
     """
 
     def __init__(self, feature_dim: int, llm_dim: int, k: int = 5, hidden_dim: int = 512, dropout: float = 0.0):
         super().__init__(k)
-        self.layers = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(k * feature_dim, hidden_dim), nn.ReLU(), nn.Linear(hidden_dim, llm_dim)
-        )
+        self.layers = two_matrices_and_a_bend(k * feature_dim, hidden_dim, llm_dim, dropout)
 
     def forward(
         self, features: Float[Tensor, "batch frames features"], frame_counts: Int[Tensor, "batch"] | None = None
@@ -64,33 +66,30 @@ class ConcatProjector(Projector):
 
 
 class ConvProjector(Projector):
-    """A convolution of stride `k` that also sees `overlap` frames on either side, then ReLU → Linear.
+    """A window that moves on by `k` frames and sees `overlap` more on either side; then, as ever, Linear → ReLU → Linear.
 
-    Without overlap it is `ConcatProjector`, its first matrix cut into k slices. With it, a sound on the border between two
-    tokens is seen whole by one of them. Whisper's own first layers shorten time so (width 3, stride 2).
+    A convolution of stride k, written as what it is: the frames of each window side by side, times one matrix. Without overlap
+    it is `ConcatProjector`. With it, a sound on the border between two tokens is seen whole by one of them. Whisper's own first
+    layers shorten time so (width 3, stride 2). Matches `torch.nn.Conv1d`.
     """
 
     def __init__(
         self, feature_dim: int, llm_dim: int, k: int = 5, hidden_dim: int = 512, dropout: float = 0.0, overlap: int = 1
     ):
         super().__init__(k)
-        self.dropout = nn.Dropout(dropout)
-        self.window = nn.Conv1d(feature_dim, hidden_dim, k + 2 * overlap, stride=k, padding=overlap)
-        self.output = nn.Linear(hidden_dim, llm_dim)
+        self.overlap, self.width = overlap, k + 2 * overlap
+        self.layers = two_matrices_and_a_bend(self.width * feature_dim, hidden_dim, llm_dim, dropout)
 
     def forward(
         self, features: Float[Tensor, "batch frames features"], frame_counts: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch tokens llm_dim"]:
         """Project; what lies behind a clip's last frame is zeroed, because the last window looks past it."""
-        batch, frames, _ = features.shape
-        if frames < self.k:
-            # Here Conv1d would refuse, or with an overlap find room for a token that is not there.
-            return features.new_zeros(batch, 0, self.output.out_features)
+        frames = features.shape[1]
         if frame_counts is not None:
             features = features * real_frames(frame_counts, frames)[:, :, None]
-        channels = rearrange(self.dropout(features), "batch frames d -> batch d frames")
-        hidden = rearrange(self.window(channels), "batch hidden tokens -> batch tokens hidden")
-        return self.output(hidden.relu())
+        padded = F.pad(features, (0, 0, self.overlap, self.width))
+        windows = padded.unfold(1, self.width, self.k)[:, : self.tokens_of(frames)]
+        return self.layers(rearrange(windows, "batch tokens d width -> batch tokens (width d)"))
 
 
 class QFormerProjector(Projector):

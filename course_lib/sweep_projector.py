@@ -1,7 +1,8 @@
 """What does k cost, and which projector learns soonest? python -m course_lib.sweep_projector
 
 Short trainings on a slice of the data: the same clips, the same updates, (nearly) the same number of weights. Only the
-projector differs. Its size, its audio tokens a second and both logs go into one JSON file, which chapter 06 reads.
+projector differs, and in the last one only the optimiser. Size, audio tokens a second and both logs go into one JSON file,
+which chapters 06 and 08 read.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from course_lib.train import train
 
 CHANGES: dict[str, dict[str, Any]] = {f"concat, k = {k}": {"projector": "concat", "k": k} for k in (2, 1, 3, 5, 8)}
 CHANGES |= {f"{name}, k = 2": {"projector": name, "k": 2} for name in ("conv", "qformer")}
+CHANGES["with AdamW"] = {"projector": "concat", "k": 2, "optimizer": "adamw"}
 
 HIDDEN_STEP = 8
 """Widths are multiples of this, so that they can be shared among the Q-Former's heads."""
@@ -64,7 +66,7 @@ def sweep(config: SlamConfig, folder: Path) -> dict[str, dict[str, Any]]:
     results = {}
     for name, change in CHANGES.items():
         hidden_dim = widest(change["projector"], change["k"], feature_dim, llm_dim, budget)
-        run_folder = folder / name.replace(", k = ", "-k")
+        run_folder = folder / name.replace(", k = ", "-k").replace(" ", "-")
         changed = dataclasses.replace(config, **change, projector_hidden_dim=hidden_dim, run_folder=str(run_folder))
         print(f"\n{name}, hidden width {hidden_dim}")
         train(changed, resume=any(run_folder.rglob("training_state.pt")))
@@ -106,6 +108,7 @@ def shorten(config: SlamConfig, clips: int, split: str) -> SlamConfig:
         validation_clips=100,
         ctc_warmup_epochs=min(1, config.ctc_warmup_epochs),
         num_epochs=1,
+        max_steps=0,
         batch_size=16,
         gradient_accumulation_steps=1,
         warmup_steps=updates // 10,

@@ -37,6 +37,7 @@ def warm_up(
     settings = dataclasses.replace(
         config,
         num_epochs=config.ctc_warmup_epochs,
+        max_steps=0,
         lr=config.ctc_warmup_lr,
         patience=config.ctc_warmup_epochs + 1,
         validation_interval=max(1, len(batches) // config.gradient_accumulation_steps),

@@ -14,12 +14,14 @@ class TrainSettings:
     `validation_interval` counts optimiser steps, `patience` counts validations. A validation resets the patience when it
     takes more than `min_delta` off the best `monitor` so far (a rate: 0.005 is half a percentage point); a smaller gain is
     kept as the new best all the same. `device` "auto" means a GPU if there is one. `checkpoint_freq` counts updates between
-    checkpoints that are kept under a name of their own, `report_interval` those between printed lines; 0 means none.
+    checkpoints that are kept under a name of their own, `report_interval` those between printed lines; 0 means none. With
+    `max_steps` above 0 the training ends after so many updates, and the learning rate is planned for them.
     """
 
     batch_size: int = 8
     gradient_accumulation_steps: int = 4
     num_epochs: int = 50
+    max_steps: int = 0
     warmup_steps: int = 200
     lr: float = 1e-4
     weight_decay: float = 0.01
@@ -42,7 +44,7 @@ class TrainSettings:
         positive = ("batch_size", "gradient_accumulation_steps", "num_epochs", "lr", "validation_interval", "patience")
         found = [f"{name}: {getattr(self, name)}, must be above 0" for name in positive if getattr(self, name) <= 0]
         not_negative = str.split(
-            "warmup_steps weight_decay min_delta max_grad_norm num_threads checkpoint_freq report_interval"
+            "max_steps warmup_steps weight_decay min_delta max_grad_norm num_threads checkpoint_freq report_interval"
         )
         return found + [f"{n}: {getattr(self, n)}, must not be negative" for n in not_negative if getattr(self, n) < 0]
 

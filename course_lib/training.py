@@ -84,7 +84,8 @@ class Trainer:
                 f"{batches_per_epoch} batches an epoch, {batches_per_step} needed for one update; "
                 "lower batch_size or gradient_accumulation_steps, or take more clips"
             )
-        self.total_steps = settings.num_epochs * (batches_per_epoch // batches_per_step)
+        steps_in_epochs = settings.num_epochs * (batches_per_epoch // batches_per_step)
+        self.total_steps = min(steps_in_epochs, settings.max_steps or steps_in_epochs)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = make_optimizer(settings.optimizer, self.trained, settings.lr, settings.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -94,11 +95,11 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def fit(self) -> Progress:
-        """Train until the epochs or the patience run out; the model ends with its best weights."""
+        """Train until the epochs, the steps or the patience run out; the model ends with its best weights."""
         started = time.monotonic() - self.progress.seconds
         self._reported = self.progress.seconds
         with tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step") as bar:
-            while self.progress.epoch < self.settings.num_epochs and not self._out_of_patience():
+            while self.progress.step < self.total_steps and not self._out_of_patience():
                 self._train_epoch(bar, started)
         if not self.log or self.log[-1]["step"] != self.progress.step:
             self._validate(started)
@@ -154,6 +155,8 @@ class Trainer:
             elif kept:
                 self.progress.seconds = time.monotonic() - started
                 self.save_checkpoint()
+            if self.progress.step == self.total_steps:
+                break
         self.progress.epoch += 1
         self.progress.batches_done = 0
 

@@ -100,13 +100,20 @@ def test_dropout_blanks_features_while_training_only(name):
 
 def test_a_window_without_overlap_puts_frames_side_by_side():
     concat, conv = ConcatProjector(6, 4, 3, 8), ConvProjector(6, 4, 3, 8, overlap=0)
-    first, second = concat.layers[1], concat.layers[3]
-    sliced = rearrange(first.weight, "hidden (k d) -> hidden d k", k=3)
-    conv.load_state_dict(
-        {"window.weight": sliced, "window.bias": first.bias, "output.weight": second.weight, "output.bias": second.bias}
-    )
+    conv.load_state_dict(concat.state_dict())
     features = torch.randn(2, 20, 6)
     torch.testing.assert_close(conv(features), concat(features))
+
+
+@pytest.mark.parametrize(("k", "overlap"), [(2, 1), (2, 3), (5, 1), (1, 2)])
+def test_a_moving_window_is_pytorchs_convolution(k, overlap):
+    projector = ConvProjector(6, 4, k, 8, overlap=overlap)
+    convolution = nn.Conv1d(6, 8, k + 2 * overlap, stride=k, padding=overlap)
+    convolution.weight.data = rearrange(projector.layers[1].weight, "hidden (width d) -> hidden d width", d=6)
+    convolution.bias.data = projector.layers[1].bias
+    features = torch.randn(2, 20, 6)
+    hidden = rearrange(convolution(rearrange(features, "batch frames d -> batch d frames")), "batch d tokens -> batch tokens d")
+    torch.testing.assert_close(projector(features), projector.layers[3](hidden.relu()))
 
 
 @pytest.mark.parametrize(("overlap", "seen"), [(0, [4, 5]), (1, [3, 4, 5, 6]), (2, [2, 3, 4, 5, 6, 7])])

@@ -7,17 +7,26 @@ import sys
 import pytest
 
 from course_lib import sweep_projector
+from course_lib.cache import DATA_FOLDER
 from course_lib.config import load_config, save_config
 from course_lib.projector import PROJECTORS
 from course_lib.sweep_projector import CHANGES, count_weights, describe, main, shorten, sweep, widest
 from course_lib.systems import CONFIG_NAME, SlamConfig
 
 BUDGET = 1_312_000
+CONFIGS = DATA_FOLDER.parent / "course_lib" / "configs"
 
 
 def test_k_is_swept_side_by_side_and_the_variants_are_compared_at_k_2():
-    assert sorted(change["k"] for change in CHANGES.values() if change["projector"] == "concat") == [1, 2, 3, 5, 8]
+    assert sorted(change["k"] for name, change in CHANGES.items() if name.startswith("concat")) == [1, 2, 3, 5, 8]
     assert {change["projector"] for change in CHANGES.values() if change["k"] == 2} == set(PROJECTORS)
+
+
+def test_the_last_training_differs_from_the_shipped_one_in_its_optimiser_alone():
+    shipped = load_config(CONFIGS / CONFIG_NAME, SlamConfig)
+    changed = dataclasses.replace(shipped, **CHANGES["with AdamW"])
+    assert shipped.optimizer == "muon"
+    assert dataclasses.replace(changed, optimizer="muon") == shipped
 
 
 @pytest.mark.parametrize("name", CHANGES)

@@ -110,6 +110,14 @@ def test_the_command_line_trains_and_says_where_the_result_is(tiny_run, tmp_path
     assert load_slam(tmp_path / "run").projector.k == 5
 
 
+def test_max_steps_are_those_with_the_language_model(tiny_run, tmp_path):
+    """10 clips in batches of 2 are 5 updates an epoch; the spelling lessons are not cut short."""
+    changes = {"ctc_warmup_epochs": 2, "num_epochs": 1, "max_steps": 3, "validation_interval": 5}
+    assert train(config_in(tmp_path, tiny_run, train_splits=["train", "test"], **changes)).step == 3
+    logs = (tmp_path / "run" / folder / "training_log.json" for folder in ("ctc_warmup", "."))
+    assert [json.loads(log.read_text(encoding="utf-8"))[-1]["step"] for log in logs] == [10, 3]
+
+
 def test_rows_that_cannot_be_used_stop_a_training_unless_they_are_to_be_skipped(tiny_run, tmp_path, monkeypatch, capsys):
     table = tiny_run.csv.with_name("broken.csv")
     table.write_text(tiny_run.csv.read_text(encoding="utf-8") + "wav/gone.wav,hej,train,voice,1.0\n", encoding="utf-8")

@@ -155,6 +155,21 @@ def test_eight_times_four_is_thirty_two_only_with_equally_many_label_tokens(tmp_
     torch.testing.assert_close(seen[False, 32][0], weighed, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(("max_steps", "made"), [(0, 12), (3, 3), (4, 4), (7, 7), (100, 12)])
+def test_max_steps_end_a_training_and_the_rate_is_planned_for_them(tmp_path, max_steps, made):
+    """Three epochs of four updates each: in the middle of an epoch, at its end, or not at all."""
+    trainer = make_trainer(tmp_path, num_epochs=3, max_steps=max_steps, validation_interval=100)
+    rates = watch_updates(trainer, lambda optimizer: optimizer.param_groups[0]["lr"])
+    assert trainer.fit().step == len(rates) == trainer.total_steps == made
+    expected = [0.05 * learning_rate_factor(step, 0, made) for step in range(made)]
+    assert rates == pytest.approx(expected)
+    [last] = json.loads((tmp_path / "training_log.json").read_text(encoding="utf-8"))
+    assert (last["step"], last["lr"]) == (made, 0.0)
+    again = make_trainer(tmp_path, num_epochs=3, max_steps=max_steps, validation_interval=100)
+    again.resume()
+    assert again.fit().step == made
+
+
 def test_a_group_too_small_for_an_update_is_left_out(tmp_path):
     trainer = make_trainer(tmp_path, gradient_accumulation_steps=3, num_epochs=2)
     updates = watch_updates(trainer, lambda optimizer: 1)
