@@ -54,6 +54,7 @@ def test_pieces_are_written_for_people(tiny_llm):
     assert names[vocabulary["Ġ"]] == "␣"
     assert names[vocabulary["Ã¥"]] == "å"
     assert names[vocabulary["Ã"]] == "�"
+    assert names[vocabulary["Ċ"]] == "�"  # the end of a line: no font has a picture of it
 
 
 def test_a_clip_is_read_token_by_token(encoder, tiny_llm):

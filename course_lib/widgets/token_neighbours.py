@@ -52,10 +52,14 @@ def nearest_rows(
 
 
 def piece_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Every piece of the vocabulary as a person would write it: ␣ for a space, · for silence, � for half a letter."""
+    """Every piece of the vocabulary as a person would write it: ␣ for a space, · for silence, � for what nobody can read.
+
+    Nobody can read half a letter (one byte of two) or a control character, for which no font has a picture.
+    """
     pieces = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
     texts = (tokenizer.convert_tokens_to_string([piece]) for piece in pieces)
-    return ["·" if text == SILENCE else text.replace(" ", "␣") for text in texts]
+    named = ("·" if text == SILENCE else text.replace(" ", "␣") for text in texts)
+    return [text if text.isprintable() else "�" for text in named]
 
 
 @torch.no_grad()
