@@ -1,9 +1,9 @@
 """A training step of SLAM-ASR, ours beside the plain way: python -m course_lib.benchmark slam
 
-Same clips, same models, same optimiser; one process, a turn of one way, then a turn of the next. The plain way pads every clip
-to 30 s, as transformers' Whisper demands, computes log-mels and features anew in every step, asks the language model for logits
-at all positions, checkpoints it, and computes in fp32. Each of these has its cure, the `TRICKS`: `plain` has none of them,
-`cached` all, `live` all but the stored features, and each trick is also left out alone.
+Same clips, same models, one process, a turn of one way, then a turn of the next. The plain way pads every clip to 30 s, as
+transformers' Whisper demands, computes log-mels and features anew in every step, asks the language model for logits at all
+positions, checkpoints it, and computes in fp32. Each of these has its cure, the `TRICKS`: `plain` has none of them, `cached`
+all, `live` all but the stored features, and each trick is also left out alone. All take AdamW: Muon's update is no trick.
 
 Our tiny model has 512 tokens: its logits are cheap anywhere. Qwen2.5's 151,936 at 760 positions of 8 clips are 3.7 GB.
 """
@@ -74,7 +74,7 @@ class Way:
         self.tricks, self.texts, self.max_grad_norm = tricks, texts_of(examples), config.max_grad_norm
         self.waveforms = [load_audio(example.path) for example in examples]
         self.store = encode_examples(examples, encoder) if "stored features" in tricks else None
-        self.optimizer = make_optimizer(config.optimizer, slam.projector.parameters(), config.lr, config.weight_decay)
+        self.optimizer = make_optimizer("adamw", slam.projector.parameters(), config.lr, config.weight_decay)
 
     def step(self) -> Seconds:
         """One update, as `Trainer` does it, and how long each stage of it took."""
@@ -219,7 +219,7 @@ def load_clips(count: int) -> list[Example]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line may ask for."""
-    parser.add_argument("--batch-size", type=int, default=32, help="shipped clips in a batch; 32: the guide's 8 × 4")
+    parser.add_argument("--batch-size", type=int, default=8, help="how many of the shipped clips make a batch")
     parser.add_argument("--rounds", type=int, default=3, help="how many turns every way gets; the best counts")
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")

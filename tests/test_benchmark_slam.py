@@ -293,7 +293,7 @@ def test_the_shipped_clips_make_a_batch_of_any_size():
     assert clips[60:] == clips[:2]
     defaults = argparse.ArgumentParser()
     benchmark_slam.add_arguments(defaults)
-    assert defaults.parse_args([]).batch_size == 32
+    assert defaults.parse_args([]).batch_size == 8
 
 
 @pytest.fixture
