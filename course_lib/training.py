@@ -84,8 +84,7 @@ class Trainer:
                 f"{batches_per_epoch} batches an epoch, {batches_per_step} needed for one update; "
                 "lower batch_size or gradient_accumulation_steps, or take more clips"
             )
-        steps_in_epochs = settings.num_epochs * (batches_per_epoch // batches_per_step)
-        self.total_steps = min(steps_in_epochs, settings.max_steps or steps_in_epochs)
+        self.total_steps = min(settings.num_epochs * (batches_per_epoch // batches_per_step), settings.max_steps or math.inf)
         self.trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = make_optimizer(settings.optimizer, self.trained, settings.lr, settings.weight_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(
@@ -98,7 +97,8 @@ class Trainer:
         """Train until the epochs, the steps or the patience run out; the model ends with its best weights."""
         started = time.monotonic() - self.progress.seconds
         self._reported = self.progress.seconds
-        with tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step") as bar:
+        # Seldom: in a notebook every refresh is several messages, and a client that drops them (at 1,000) waits for ever.
+        with tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", mininterval=5) as bar:
             while self.progress.step < self.total_steps and not self._out_of_patience():
                 self._train_epoch(bar, started)
         if not self.log or self.log[-1]["step"] != self.progress.step:
@@ -138,13 +138,14 @@ class Trainer:
         """One pass over the data; a last group too small for a whole update is left for the next epoch's shuffle."""
         size, world = self.settings.gradient_accumulation_steps, self.accelerator.num_processes
         mine = slice(self.accelerator.process_index * size, (self.accelerator.process_index + 1) * size)
-        batches = itertools.islice(self.batches_of(self.progress.epoch), self.progress.batches_done, None)
+        done, left = self.progress.batches_done, (self.total_steps - self.progress.step) * size * world
+        batches = itertools.islice(self.batches_of(self.progress.epoch), done, done + left)
         while len(group := list(itertools.islice(batches, size * world))) == size * world:
             figures = self._step(group[mine])
             self.progress.step += 1
             self.progress.batches_done += size * world
             bar.update()
-            bar.set_postfix(loss=f"{figures['train_loss']:.3f}", best=f"{self.progress.best:.4f}")
+            bar.set_postfix(loss=f"{figures['train_loss']:.3f}", best=f"{self.progress.best:.4f}", refresh=False)
             self.watch(self.progress.step, figures)
             self._report(group[0], started)
             kept = self._keep_weights()
@@ -155,8 +156,6 @@ class Trainer:
             elif kept:
                 self.progress.seconds = time.monotonic() - started
                 self.save_checkpoint()
-            if self.progress.step == self.total_steps:
-                break
         self.progress.epoch += 1
         self.progress.batches_done = 0
 
