@@ -1,4 +1,4 @@
-"""The parts of the encoder of Stage B: convolutions that shorten time, layers that look around, a dropout that does not dawdle.
+"""The parts of encoders: positions, convolutions that shorten time, layers that look around, a dropout that does not dawdle.
 
 log_mel [batch, frames, 128] → TimeReduction → [batch, frames / 4, 192] → 4 × PreNormLayer → [batch, frames / 4, 192]
 """
@@ -15,6 +15,25 @@ from torch import Tensor, nn
 def real_frames(counts: Int[Tensor, "batch"] | Float[Tensor, "batch"], frames: int) -> Bool[Tensor, "batch frames"]:
     """True where a row still holds sound, False on its padding."""
     return torch.arange(frames, device=counts.device) < counts[:, None]
+
+
+def sinusoidal_positions(positions: int, features: int) -> Float[Tensor, "positions features"]:
+    """A row for every position: sines in the first half of its columns, cosines in the second.
+
+    Wavelengths grow by equal factors from 2π to 20,000π positions. Matches `sinusoids` of openai/whisper, model.py;
+    Vaswani et al. 2017 (section 3.5) alternate sine and cosine and stop one factor short of 20,000π.
+    Computed in double precision: rounded to fp16, the table of Whisper-base is then OpenAI's to the last bit.
+    Raises ValueError for fewer than 4 columns or an odd number of them.
+
+    >>> sinusoidal_positions(3, 4)[:, 0]  # the fastest wave: sin 0, sin 1, sin 2
+    tensor([0.0000, 0.8415, 0.9093])
+    """
+    if features < 4 or features % 2:
+        raise ValueError(f"{features} columns: half of them are sines, half cosines, so an even number from 4 on is needed")
+    half = features // 2
+    rates = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half, dtype=torch.float64))
+    angles = torch.arange(positions)[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 
 def rotary_angles(frames: int, size: int) -> Float[Tensor, "frames half"]:

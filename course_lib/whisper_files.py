@@ -10,10 +10,15 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from course_lib.encoder_layers import sinusoidal_positions
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Where the encoder's tensors stand: as the course ships them, in a WhisperModel, in a whole
 # WhisperForConditionalGeneration.
 _PREFIXES = ("", "encoder.", "model.encoder.")
+
+POSITIONS = "embed_positions.weight"
+"""The one table that nobody trained: a formula says its 1.5 MB, so the course does not ship them."""
 
 
 class EncoderError(ValueError):
@@ -41,15 +46,20 @@ def locate_whisper(name: str) -> tuple[Path, Path]:
 def encoder_tensors(weights_file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read the encoder's tensors, and only those, as fp32 however they are stored.
 
-    `wanted` is the state dict to fill. Raises `EncoderError` when the file is damaged or does not hold
-    every tensor of `wanted` in the same shape.
+    `wanted` is the state dict to fill; positions that are not in the file are computed, rounded to fp16 as OpenAI's are.
+    Raises `EncoderError` when the file is damaged or does not hold every other tensor of `wanted` in the same shape.
     """
     try:
         with safe_open(weights_file, framework="pt") as weights:
             stored = set(weights.keys())
             for prefix in _PREFIXES:
-                if {prefix + name for name in wanted} <= stored:
-                    found = {name: weights.get_tensor(prefix + name).float() for name in wanted}
+                if {prefix + name for name in wanted if name != POSITIONS} <= stored:
+                    found = {
+                        name: weights.get_tensor(prefix + name).float()
+                        if prefix + name in stored
+                        else sinusoidal_positions(*tensor.shape).half().float()
+                        for name, tensor in wanted.items()
+                    }
                     if all(found[name].shape == tensor.shape for name, tensor in wanted.items()):
                         return found
     except SafetensorError as error:

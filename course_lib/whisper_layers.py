@@ -14,25 +14,8 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from course_lib.encoder_layers import sinusoidal_positions as sinusoidal_positions  # the loader needs it, too
 from course_lib.encoders import WhisperEncoder
-
-
-def sinusoidal_positions(positions: int, features: int) -> Float[Tensor, "positions features"]:
-    """A row for every position: sines in the first half of its columns, cosines in the second.
-
-    Wavelengths grow by equal factors from 2π to 20,000π positions. Matches `sinusoids` of openai/whisper, model.py;
-    Vaswani et al. 2017 (section 3.5) alternate sine and cosine and stop one factor short of 20,000π.
-    Raises ValueError for fewer than 4 columns or an odd number of them.
-
-    >>> sinusoidal_positions(3, 4)[:, 0]  # the fastest wave: sin 0, sin 1, sin 2
-    tensor([0.0000, 0.8415, 0.9093])
-    """
-    if features < 4 or features % 2:
-        raise ValueError(f"{features} columns: half of them are sines, half cosines, so an even number from 4 on is needed")
-    half = features // 2
-    rates = torch.exp(-math.log(10_000) / (half - 1) * torch.arange(half))
-    angles = torch.arange(positions)[:, None] * rates
-    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def convolve(encoder: WhisperEncoder, log_mel: Float[Tensor, "frames bins"]) -> Float[Tensor, "positions features"]:

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import WhisperConfig, WhisperForConditionalGeneration, WhisperModel
 
+from course_lib.encoder_layers import sinusoidal_positions
 from course_lib.encoders import WhisperEncoder
-from course_lib.whisper_files import EncoderError, encoder_tensors, locate_whisper
+from course_lib.whisper_files import POSITIONS, EncoderError, encoder_tensors, locate_whisper
 
 MODELS = Path(__file__).parent.parent / "data" / "models"
 SMALL = {
@@ -79,6 +80,28 @@ def test_the_script_makes_the_same_encoder_twice(whole_whisper, tmp_path, maker)
     made = WhisperEncoder.from_pretrained(tmp_path / "new" / "one")
     assert made.fingerprint == WhisperEncoder.from_pretrained(whole_whisper).fingerprint
     assert all(tensor.dtype == torch.float16 for tensor in load_file(tmp_path / "new/one/model.safetensors").values())
+
+
+@pytest.mark.parametrize("changed", [False, True], ids=["the formula's", "others"])
+def test_positions_stay_behind_if_the_formula_says_them_and_are_kept_if_not(whole_whisper, tmp_path, maker, changed):
+    """A Whisper whose positions were trained must not come back with OpenAI's."""
+    weights = load_file(whole_whisper / "model.safetensors")
+    positions = sinusoidal_positions(50, 16).half()
+    positions[7, 3] += 0.5 * changed
+    save_file(weights | {f"model.encoder.{POSITIONS}": positions}, whole_whisper / "model.safetensors", {"format": "pt"})
+    maker.make(whole_whisper, tmp_path / "made")
+    assert (POSITIONS in load_file(tmp_path / "made" / "model.safetensors")) == changed
+    whole, made = (WhisperEncoder.from_pretrained(folder) for folder in (whole_whisper, tmp_path / "made"))
+    assert torch.equal(made.whisper.embed_positions.weight, positions.float())
+    assert made.fingerprint == whole.fingerprint
+
+
+def test_no_other_tensor_is_made_up(whole_whisper):
+    weights = load_file(whole_whisper / "model.safetensors")
+    del weights["model.encoder.layer_norm.bias"]
+    save_file(weights, whole_whisper / "model.safetensors")
+    with pytest.raises(EncoderError, match="holds no Whisper encoder"):
+        WhisperEncoder.from_pretrained(whole_whisper)
 
 
 def test_fingerprint_sees_one_changed_weight_and_the_precision(whole_whisper, tmp_path):

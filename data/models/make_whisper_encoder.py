@@ -1,8 +1,8 @@
-"""Make `whisper-base-encoder/`: a Whisper model's encoder alone, in fp16. Same source, same bytes.
+"""Make `whisper-base-encoder/`: a Whisper model's encoder alone, in fp16, without the table that a formula says.
 
     python data/models/make_whisper_encoder.py WHISPER_FOLDER [TARGET_FOLDER]
 
-The source is a folder with model.safetensors, config.json, preprocessor_config.json and LICENSE.
+Same source, same bytes. The source is a folder with model.safetensors, config.json, preprocessor_config.json and LICENSE.
 """
 
 import argparse
@@ -15,6 +15,9 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+
+from course_lib.encoder_layers import sinusoidal_positions
+from course_lib.whisper_files import POSITIONS
 
 HERE = Path(__file__).parent
 PREFIX = "model.encoder."
@@ -37,10 +40,13 @@ ENCODER_FIELDS = [
 
 
 def read_encoder(source: Path) -> dict[str, torch.Tensor]:
-    """Read the encoder's tensors as fp16 under their short names, in a fixed order."""
+    """Read the encoder's tensors as fp16 under their short names, in a fixed order; positions stay behind if computable."""
     with safe_open(source / "model.safetensors", framework="pt") as weights:
         names = sorted(name for name in weights.keys() if name.startswith(PREFIX))  # noqa: SIM118
-        return {name.removeprefix(PREFIX): weights.get_tensor(name).half().contiguous() for name in names}
+        tensors = {name.removeprefix(PREFIX): weights.get_tensor(name).half().contiguous() for name in names}
+    if torch.equal(tensors[POSITIONS], sinusoidal_positions(*tensors[POSITIONS].shape).half()):
+        del tensors[POSITIONS]
+    return tensors
 
 
 def encoder_config(source: Path) -> dict:
