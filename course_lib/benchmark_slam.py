@@ -40,7 +40,7 @@ TRICKS = ("variable length", "stored features", "logits at label positions", "no
 WAYS = {"plain": frozenset(), "live": frozenset(TRICKS) - {"stored features"}, "cached": frozenset(TRICKS)}
 OURS = ("live", "cached")
 STAGES = ("log-mel", "features", "forward", "backward", "optimiser")
-TURN_SECONDS = 1.0
+TURN_SECONDS = 3.0
 """How long a turn lasts at least: the first quick step after a slow one finds the CPU's caches full of other things."""
 
 
@@ -220,7 +220,7 @@ def load_clips(count: int) -> list[Example]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line may ask for."""
     parser.add_argument("--batch-size", type=int, default=8, help="how many of the shipped clips make a batch")
-    parser.add_argument("--rounds", type=int, default=3, help="how many turns every way gets; the best counts")
+    parser.add_argument("--rounds", type=int, default=5, help="how many turns every way gets; the best counts")
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of a table")
 
