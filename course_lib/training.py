@@ -144,18 +144,18 @@ class Trainer:
             figures = self._step(group[mine])
             self.progress.step += 1
             self.progress.batches_done += size * world
-            bar.update()
-            bar.set_postfix(loss=f"{figures['train_loss']:.3f}", best=f"{self.progress.best:.4f}", refresh=False)
             self.watch(self.progress.step, figures)
             self._report(group[0], started)
             kept = self._keep_weights()
             if self.progress.step % self.settings.validation_interval == 0:
                 self._validate(started, figures)
-                if self._out_of_patience():
-                    return
             elif kept:
                 self.progress.seconds = time.monotonic() - started
                 self.save_checkpoint()
+            bar.set_postfix(loss=f"{figures['train_loss']:.3f}", best=f"{self.progress.best:.4f}", refresh=False)
+            bar.update()
+            if self._out_of_patience():
+                return
         self.progress.epoch += 1
         self.progress.batches_done = 0
 

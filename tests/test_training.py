@@ -268,6 +268,18 @@ def test_training_stops_when_the_patience_is_used_up(tmp_path, values, patience,
     assert (progress.best, progress.best_step) == (best, best_step)
 
 
+def test_the_progress_bar_ends_with_the_best_of_the_last_validation(tmp_path, capsys):
+    """Asked for seldom, the bar must not stand for ever at what was true one validation ago."""
+    trainer = make_trainer(tmp_path, validate=scripted(0.9, 0.5, 0.25, 0.5), num_epochs=50, validation_interval=1, patience=1)
+    assert trainer.fit().step == 4
+    last = capsys.readouterr().err.split("\r")[-1]
+    assert "4/200" in last
+    assert "best=0.2500" in last
+    trainer = make_trainer(tmp_path / "once", validate=scripted(0.9, 0.5), num_epochs=1, validation_interval=2)
+    trainer.fit()
+    assert "best=0.5000" in capsys.readouterr().err.split("\r")[-1]
+
+
 def test_a_curve_that_creeps_is_stopped_and_its_last_gain_kept(tmp_path):
     """Half a point of WER wanted, 0.4 points gained each time: every gain is the new mark to beat, so none is enough."""
     curve = [0.300, 0.296, 0.292, 0.288, 0.284, 0.280]

@@ -76,6 +76,17 @@ def test_the_picture_shows_the_three_sounds_the_batches_and_the_deaf_level():
     assert right.get_ylabel()
 
 
+def test_no_legend_covers_a_line():
+    figure = draw_training(make_history(), 50, deaf_loss=1.75)
+    figure.canvas.draw()
+    for axes in figure.axes:
+        lower_edge = axes.get_legend().get_window_extent().ymin
+        labels = [text.get_text() for text in axes.get_legend().get_texts() if text.get_text() != "it listens"]
+        for label in labels:
+            points = axes.transData.transform(line(axes, label).get_xydata())
+            assert points[:, 1].max() < lower_edge, label
+
+
 def test_lines_differ_without_colour():
     left, _ = draw_training(make_history(), 50).axes
     styles = {line(left, label).get_linestyle() for label in ("right sound", "another clip's", "silence")}

@@ -60,8 +60,7 @@ def draw_training(history: History, total_steps: int, deaf_loss: float | None = 
         if (step := history.listens_from()) is not None:
             axes.axvline(step, color=INK, linewidth=0.8, linestyle=(0, (6, 4)), label="it listens" if axes is left else None)
         if axes.get_legend_handles_labels()[0]:
-            place = {"loc": "upper right", "ncols": 2} if axes is left else {"loc": "lower left"}
-            axes.legend(frameon=False, fontsize=8, **place)
+            axes.legend(frameon=False, fontsize=8, loc="upper right", ncols=2 if axes is left else 1)
     return figure
 
 
@@ -83,7 +82,7 @@ def _draw_rates(axes: Axes, validations: list[Figures]) -> None:
     forced = [(row["step"], 100 - 100 * row["token_accuracy"]) for row in validations if "token_accuracy" in row]
     if forced:
         axes.plot(*zip(*forced, strict=True), "s--", color="#808080", markersize=3, label="wrong tokens, shown the right start")
-    axes.set(ylabel="percent", ylim=(0, 1.1 * max([100.0, *percent])))
+    axes.set(ylabel="percent", ylim=(0, 1.4 * max([100.0, *percent])))
 
 
 def describe_training(history: History, total_steps: int) -> str:
