@@ -9,7 +9,7 @@ from course_lib.audio import load_audio
 from course_lib.cache import DATA_FOLDER, SHIPPED_CSV
 from course_lib.config import load_config
 from course_lib.datasets import load_examples
-from course_lib.metrics import character_error_rate, word_error_rate
+from course_lib.metrics import word_error_rate
 from course_lib.stage_b import CONFIG_NAME, SHIPPED_STAGE_B, StageBConfig, load_stage_b, load_tiny_encoder
 
 CONFIGS = DATA_FOLDER.parent / "course_lib" / "configs"
@@ -26,12 +26,6 @@ def test_clips():
     """Texts and waveforms of the 20 shipped clips by voices it never heard."""
     examples = load_examples(str(SHIPPED_CSV), "test")
     return [example.text for example in examples], [load_audio(example.path) for example in examples]
-
-
-def stored_results():
-    """System and split → its line in results.jsonl."""
-    lines = (SHIPPED_STAGE_B / "results.jsonl").read_text(encoding="utf-8").splitlines()
-    return {(row["system"], row["split"]): row for row in map(json.loads, lines)}
 
 
 def test_sentences_and_voices_it_never_heard_are_spelled(recogniser, test_clips):
@@ -67,17 +61,9 @@ def test_log_and_output_are_of_one_run(folder):
 
 def test_the_log_belongs_to_the_weights():
     log = json.loads((SHIPPED_STAGE_B / "training_log.json").read_text(encoding="utf-8"))
-    measured = stored_results()["stage_b", "dev"]["wer"]
+    results = map(json.loads, (SHIPPED_STAGE_B / "results.jsonl").read_text(encoding="utf-8").splitlines())
+    measured = next(row["wer"] for row in results if (row["system"], row["split"]) == ("stage_b", "dev"))
     assert abs(min(entry["wer"] for entry in log) - measured) <= 0.01  # fp16 weights, fp32 sums
-
-
-def test_the_stored_figures_follow_from_the_stored_transcripts():
-    rows = json.loads((SHIPPED_STAGE_B / "test_transcripts.json").read_text(encoding="utf-8"))
-    references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
-    result = stored_results()["stage_b", "test"]
-    assert result["clips"] == len(rows)
-    assert result["wer"] == pytest.approx(word_error_rate(references, hypotheses), abs=1e-5)
-    assert result["cer"] == pytest.approx(character_error_rate(references, hypotheses), abs=1e-5)
 
 
 def test_the_stored_transcripts_are_what_these_weights_write(recogniser, test_clips):
