@@ -49,19 +49,16 @@ def encoder_tensors(weights_file: Path, wanted: Mapping[str, Tensor]) -> dict[st
     `wanted` is the state dict to fill; positions that are not in the file are computed, rounded to fp16 as OpenAI's are.
     Raises `EncoderError` when the file is damaged or does not hold every other tensor of `wanted` in the same shape.
     """
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
     try:
         with safe_open(weights_file, framework="pt") as weights:
             stored = set(weights.keys())
             for prefix in _PREFIXES:
-                if {prefix + name for name in wanted if name != POSITIONS} <= stored:
-                    found = {
-                        name: weights.get_tensor(prefix + name).float()
-                        if prefix + name in stored
-                        else sinusoidal_positions(*tensor.shape).half().float()
-                        for name, tensor in wanted.items()
-                    }
-                    if all(found[name].shape == tensor.shape for name, tensor in wanted.items()):
-                        return found
+                found = {name: weights.get_tensor(prefix + name).float() for name in wanted if prefix + name in stored}
+                if POSITIONS in wanted:
+                    found.setdefault(POSITIONS, sinusoidal_positions(*wanted[POSITIONS].shape).half().float())
+                if {name: tensor.shape for name, tensor in found.items()} == shapes:
+                    return found
     except SafetensorError as error:
         raise EncoderError(f"{weights_file}: damaged ({error}). Copy or download it again.") from error
     raise EncoderError(f"{weights_file}: holds no Whisper encoder that fits the config.json beside it.")

@@ -1,7 +1,7 @@
 """The inside of Whisper's encoder, written out: log-mel → first rows → six layers → features.
 
 `encoders.py` runs transformers' modules. Here the same numbers come from matrix products that you can read (chapter 02), with
-every stage handed back, for one clip without padding.
+every stage handed back, for one clip without padding. The formula of the positions is `encoder_layers.sinusoidal_positions`.
 
     log_mel [frames, 80] → convolve [positions, 512] → + positions → 6 × transformer_layer → layer norm
 """
@@ -14,7 +14,6 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from course_lib.encoder_layers import sinusoidal_positions as sinusoidal_positions  # the loader needs it, too
 from course_lib.encoders import WhisperEncoder
 
 

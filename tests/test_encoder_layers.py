@@ -1,4 +1,4 @@
-"""Each part of Stage B's encoder beside the part of PyTorch or Qwen2 that it writes out."""
+"""Each part of an encoder beside the part of PyTorch, Qwen2 or Whisper that it writes out."""
 
 import pytest
 import torch
@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import Qwen2Config
 from transformers.models.qwen2 import modeling_qwen2
+from transformers.models.whisper import modeling_whisper
 
 from course_lib import encoder_layers
 from course_lib.encoder_layers import (
@@ -16,6 +17,7 @@ from course_lib.encoder_layers import (
     real_frames,
     rotary_angles,
     rotate,
+    sinusoidal_positions,
 )
 
 
@@ -211,3 +213,15 @@ def test_a_layer_drops_what_either_half_found_and_never_what_came_in():
     layer.dropout.forward = lambda values: asked.append(values) or torch.zeros_like(values)
     assert torch.equal(layer(hidden, REAL), hidden)
     assert len(asked) == 2
+
+
+@pytest.mark.parametrize(("positions", "features"), [(1500, 512), (7, 4), (1, 10)])
+def test_positions_are_openais(positions, features):
+    expected = modeling_whisper.sinusoids(positions, features)
+    torch.testing.assert_close(sinusoidal_positions(positions, features), expected, atol=5e-4, rtol=0)  # sin(1499) in fp32
+
+
+@pytest.mark.parametrize("features", [0, 2, 7])
+def test_positions_need_an_even_number_of_columns(features):
+    with pytest.raises(ValueError, match=f"{features} columns"):
+        sinusoidal_positions(3, features)

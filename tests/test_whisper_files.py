@@ -1,5 +1,6 @@
 """A folder is read from disk, only a Hub id reaches for the network, and errors say what to do."""
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -94,6 +95,14 @@ def test_positions_stay_behind_if_the_formula_says_them_and_are_kept_if_not(whol
     whole, made = (WhisperEncoder.from_pretrained(folder) for folder in (whole_whisper, tmp_path / "made"))
     assert torch.equal(made.whisper.embed_positions.weight, positions.float())
     assert made.fingerprint == whole.fingerprint
+
+
+def test_rounded_to_fp16_the_positions_are_openais_to_the_last_bit(encoder):
+    """They are not shipped; this is the digest of the table in openai/whisper-base."""
+    positions = sinusoidal_positions(1500, 512).half()
+    digest = hashlib.sha256(positions.numpy().tobytes()).hexdigest()
+    assert digest == "9a2eb6deed8e9048ab1c45d24f31681f3b6970ab57ae6e951d7a3586a8d96bbc"
+    assert torch.equal(encoder.whisper.embed_positions.weight, positions.float())
 
 
 def test_no_other_tensor_is_made_up(whole_whisper):

@@ -1,7 +1,5 @@
 """The encoder written out equals transformers' modules, layer by layer, and its costs are the ones that PyTorch counts."""
 
-import hashlib
-
 import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -15,7 +13,6 @@ from course_lib.whisper_layers import (
     count_multiplications,
     hidden_states,
     self_similarity,
-    sinusoidal_positions,
     transformer_layer,
 )
 
@@ -23,26 +20,6 @@ from course_lib.whisper_layers import (
 @pytest.fixture
 def log_mel():
     return torch.randn(61, 80, generator=torch.Generator().manual_seed(0)) * 0.4
-
-
-@pytest.mark.parametrize(("positions", "features"), [(1500, 512), (7, 4), (1, 10)])
-def test_positions_are_openais(positions, features):
-    expected = modeling_whisper.sinusoids(positions, features)
-    torch.testing.assert_close(sinusoidal_positions(positions, features), expected, atol=5e-4, rtol=0)  # sin(1499) in fp32
-
-
-def test_rounded_to_fp16_the_positions_are_openais_to_the_last_bit(encoder):
-    """They are not shipped; this is the digest of the table in openai/whisper-base."""
-    positions = sinusoidal_positions(1500, 512).half()
-    digest = hashlib.sha256(positions.numpy().tobytes()).hexdigest()
-    assert digest == "9a2eb6deed8e9048ab1c45d24f31681f3b6970ab57ae6e951d7a3586a8d96bbc"
-    assert torch.equal(encoder.whisper.embed_positions.weight, positions.float())
-
-
-@pytest.mark.parametrize("features", [0, 2, 7])
-def test_positions_need_an_even_number_of_columns(features):
-    with pytest.raises(ValueError, match=f"{features} columns"):
-        sinusoidal_positions(3, features)
 
 
 @pytest.mark.parametrize(("frames", "positions"), [(1, 1), (2, 1), (61, 31), (62, 31)])
