@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from course_lib.checkpoints import save_json
-from course_lib.config import load_config
-from course_lib.stage_b import CONFIG_NAME, StageBConfig
+from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.ctc.recogniser import CONFIG_NAME, StageBConfig
+from course_lib.files import save_json
 from course_lib.train_audio_enc import train
 
 CHANGES: dict[str, dict[str, Any]] = {
@@ -38,7 +38,7 @@ def ablate(config: StageBConfig, folder: Path) -> dict[str, list[dict[str, float
 def main() -> None:
     """Read the command line, train, print the last line of every log, write them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / CONFIG_NAME)
+    parser.add_argument("--config", type=Path, default=CONFIG_FOLDER / CONFIG_NAME)
     parser.add_argument("--clips", type=int, default=3_000)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"))

@@ -23,6 +23,9 @@ import yaml
 
 Config = TypeVar("Config")
 
+CONFIG_FOLDER = Path(__file__).parent / "configs"
+"""The shipped configs."""
+
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false", Path: "a path"}
 
 
@@ -55,7 +58,7 @@ def read_training_command(description: str, default: str, config_class: type[Con
     `default` is the config's name in `configs/`. Only a config with a field `skip_bad` takes --skip-bad.
     """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / default)
+    parser.add_argument("--config", type=Path, default=CONFIG_FOLDER / default)
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint of the run folder")
     if "skip_bad" in {field.name for field in dataclasses.fields(config_class)}:
         parser.add_argument("--skip-bad", action="store_true", help="leave out rows without a file or a text, and say how many")

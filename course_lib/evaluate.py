@@ -15,21 +15,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from course_lib.audio import SAMPLE_RATE, load_audio
-from course_lib.calibration import n_best_share
-from course_lib.checkpoints import save_json
-from course_lib.compare import (
-    Difference,
-    Report,
-    SystemRun,
-    compare,
-    comparison_table,
-    draw_comparison,
-    load_run,
-)
-from course_lib.datasets import Example, load_examples, texts_of
-from course_lib.metrics import align, error_counts
+from course_lib.data.datasets import Example, load_examples, texts_of
+from course_lib.evaluation.calibration import n_best_share
+from course_lib.evaluation.compare import Difference, Report, SystemRun, compare, comparison_table, draw_comparison, load_run
+from course_lib.files import save_json
+from course_lib.sound.audio import SAMPLE_RATE, load_audio
 from course_lib.systems import SYSTEMS, load_system
+from course_lib.text.metrics import align, error_counts
 
 
 def transcribe_all(system, examples: list[Example], batch_size: int = 16) -> tuple[list[str], float]:

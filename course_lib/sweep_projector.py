@@ -2,7 +2,7 @@
 
 Short trainings on a slice of the data: the same clips, the same updates, (nearly) the same number of weights. Only the
 projector differs, and in the last one only the optimiser. Size, audio tokens a second and both logs go into one JSON file,
-which chapters 06 and 08 read.
+which chapters 07 and 09 read.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from course_lib.checkpoints import save_json
-from course_lib.config import load_config
-from course_lib.projector import PROJECTORS
+from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.files import save_json
+from course_lib.slam.projector import PROJECTORS
 from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam
 from course_lib.train import train
 
@@ -122,7 +122,7 @@ def shorten(config: SlamConfig, clips: int, split: str) -> SlamConfig:
 def main() -> None:
     """Read the command line, train, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", type=Path, default=Path(__file__).parent / "configs" / CONFIG_NAME)
+    parser.add_argument("--config", type=Path, default=CONFIG_FOLDER / CONFIG_NAME)
     parser.add_argument("--clips", type=int, default=4_000)
     parser.add_argument("--split", default="train-clean", help="clean speech is learnt in fewer updates")
     parser.add_argument("--folder", type=Path, default=Path("runs/projector-sweep"))

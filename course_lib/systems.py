@@ -10,24 +10,25 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-import torch
 from accelerate.utils import set_seed
 
-from course_lib.cache import DATA_FOLDER, find_model
-from course_lib.char_ngram import CharNgram
-from course_lib.checkpoints import load_weights
+from course_lib.compute import Precision, pick_device
 from course_lib.config import load_config
-from course_lib.ctc_beam import beam_search
-from course_lib.encoders import SpeechEncoder, WhisperEncoder
-from course_lib.grammar import draw_utterance
-from course_lib.precision import Precision
-from course_lib.projector import PROJECTORS, ProjectorName
-from course_lib.prompt import PROMPT
-from course_lib.slam import SlamASR, load_llm
-from course_lib.stage_b import CONFIG_NAME as STAGE_B_CONFIG_NAME
-from course_lib.stage_b import SHIPPED_STAGE_B, CtcRecogniser, load_stage_b, load_tiny_encoder
-from course_lib.train_settings import TrainSettings
-from course_lib.whisper_zero_shot import WhisperZeroShot, load_whisper_zero_shot
+from course_lib.ctc.beam import beam_search
+from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
+from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_stage_b, load_stage_b_encoder
+from course_lib.data.grammar import draw_utterance
+from course_lib.encoder.base import SpeechEncoder
+from course_lib.encoder.whisper import WhisperEncoder
+from course_lib.evaluation.whisper_zero_shot import WhisperZeroShot, load_whisper_zero_shot
+from course_lib.files import DATA_FOLDER, find_model
+from course_lib.language_model.pretrained import load_llm
+from course_lib.language_model.prompt import PROMPT
+from course_lib.slam.model import SlamASR
+from course_lib.slam.projector import PROJECTORS, ProjectorName
+from course_lib.text.char_ngram import CharNgram
+from course_lib.training.checkpoints import load_weights
+from course_lib.training.settings import TrainSettings
 
 CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
@@ -97,20 +98,11 @@ class SlamConfig(TrainSettings):
         return found
 
 
-def pick_device(wish: str) -> str:
-    """Turn "auto" into a GPU if there is one, else Apple silicon, else the CPU; other wishes pass through."""
-    if wish != "auto":
-        return wish
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
 def load_encoder(name: str, precision: Precision = "fp32") -> SpeechEncoder:
     """Load the ear by its name: the run folder of a Stage B training, else a Whisper (a folder or a Hub id)."""
     folder = Path(find_model(name))
     if (folder / STAGE_B_CONFIG_NAME).is_file():
-        return load_tiny_encoder(folder, precision=precision)
+        return load_stage_b_encoder(folder, precision=precision)
     return WhisperEncoder.from_pretrained(find_model(name), precision)
 
 
@@ -142,7 +134,7 @@ def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:
     return slam
 
 
-def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> CtcRecogniser:
+def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> StageBRecogniser:
     """Stage B read by a beam search instead of greedily; with `sentences`, an n-gram that learnt from so many helps it.
 
     The sentences are the grammar's for training, so none of them is in dev or test, and no sound is involved.
@@ -154,7 +146,7 @@ def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> Ctc
     return recogniser
 
 
-SYSTEMS: dict[str, Callable[..., SlamASR | CtcRecogniser | WhisperZeroShot]] = {
+SYSTEMS: dict[str, Callable[..., SlamASR | StageBRecogniser | WhisperZeroShot]] = {
     "slam": load_slam,
     "stage_b": load_stage_b,
     "stage_b_beam": load_stage_b_beam,
@@ -164,6 +156,6 @@ SYSTEMS: dict[str, Callable[..., SlamASR | CtcRecogniser | WhisperZeroShot]] = {
 """Recognisers by the name that `evaluate --system` takes; each has `transcribe`."""
 
 
-def load_system(folder: Path) -> SlamASR | CtcRecogniser:
+def load_system(folder: Path) -> SlamASR | StageBRecogniser:
     """Load whatever recogniser a run folder holds."""
     return load_stage_b(folder) if (Path(folder) / STAGE_B_CONFIG_NAME).is_file() else load_slam(folder)

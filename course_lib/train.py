@@ -3,13 +3,13 @@
 import dataclasses
 from pathlib import Path
 
-from course_lib.batches import SpeechBatches, SpeechCheck
 from course_lib.config import read_training_command, save_config
-from course_lib.ctc_warmup import Speller
-from course_lib.datasets import FeatureStore, encode_examples, load_examples, texts_of
-from course_lib.slam import SlamASR
+from course_lib.data.batches import SpeechBatches, SpeechCheck
+from course_lib.data.datasets import FeatureStore, encode_examples, load_examples, texts_of
+from course_lib.slam.ctc_warmup import CtcWarmup
+from course_lib.slam.model import SlamASR
 from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam
-from course_lib.training import Progress, Trainer
+from course_lib.training.trainer import Progress, Trainer
 
 
 def train(config: SlamConfig, resume: bool = False) -> Progress:
@@ -44,7 +44,7 @@ def warm_up(
         monitor="cer",
         tracker="none",
     )
-    speller = Speller(slam)
+    speller = CtcWarmup(slam)
     measure = SpeechCheck(speller, dev_store, dev_texts, config.batch_size, 0)
 
     def check() -> dict[str, float]:

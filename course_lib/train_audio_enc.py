@@ -6,16 +6,15 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 
-from course_lib.batches import SpeechBatch, SpeechBatches, SpeechCheck
 from course_lib.config import read_training_command, save_config
-from course_lib.datasets import Example, FeatureStore, load_examples, log_mel_examples, texts_of
-from course_lib.feasibility import REDUCTIONS, Feasibility, examine_feasibility, name_impossible, show_feasibility
-from course_lib.metrics import word_error_rate
-from course_lib.spec_augment import SpecAugment
-from course_lib.stage_b import CONFIG_NAME, SUBWORDS_NAME, CtcRecogniser, StageBConfig, build_encoder
-from course_lib.subwords import SubwordVocabulary
-from course_lib.text import CharVocabulary
-from course_lib.training import Progress, Trainer
+from course_lib.ctc.feasibility import REDUCTIONS, Feasibility, examine_feasibility, name_impossible, show_feasibility
+from course_lib.ctc.recogniser import CONFIG_NAME, SUBWORDS_NAME, StageBConfig, StageBRecogniser, build_encoder
+from course_lib.ctc.spec_augment import SpecAugment
+from course_lib.data.batches import SpeechBatch, SpeechBatches, SpeechCheck
+from course_lib.data.datasets import Example, FeatureStore, load_examples, log_mel_examples, texts_of
+from course_lib.text.metrics import word_error_rate
+from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary
+from course_lib.training.trainer import Progress, Trainer
 
 CHECKPOINT_NAME = "audio_enc_step_{step}.safetensors"
 
@@ -41,7 +40,7 @@ def train(config: StageBConfig, resume: bool = False) -> Progress:
     return trainer.fit()
 
 
-def build_recogniser(config: StageBConfig, texts: list[str]) -> CtcRecogniser:
+def build_recogniser(config: StageBConfig, texts: list[str]) -> StageBRecogniser:
     """A fresh recogniser; config and subwords go into the run folder, so that its weights can be read without this one."""
     folder = Path(config.run_folder)
     save_config(config, folder / CONFIG_NAME)
@@ -50,13 +49,13 @@ def build_recogniser(config: StageBConfig, texts: list[str]) -> CtcRecogniser:
         vocabulary = SubwordVocabulary.train(texts, config.subword_count)
         vocabulary.save(folder / SUBWORDS_NAME)
     set_seed(config.seed)
-    model = CtcRecogniser(build_encoder(config), vocabulary, SpecAugment() if config.spec_augment else None)
+    model = StageBRecogniser(build_encoder(config), vocabulary, SpecAugment() if config.spec_augment else None)
     counts = [sum(p.numel() for p in part.parameters()) for part in (model.enc, model.head)]
     print(f"Initialising audio encoder ({counts[0]:,} parameters) and CTC head ({counts[1]:,}, {len(vocabulary)} symbols)")
     return model
 
 
-def feasible_clips(config: StageBConfig, examples: list[Example], mel_frames: list[int], model: CtcRecogniser) -> list[int]:
+def feasible_clips(config: StageBConfig, examples: list[Example], mel_frames: list[int], model: StageBRecogniser) -> list[int]:
     """Print the feasibility report; the clips that CTC can align. The others are listed in `impossible_clips.tsv`."""
     reductions = sorted({*REDUCTIONS, config.downsample_time})
     report = examine_feasibility(examples, mel_frames, model.vocabulary, reductions)
@@ -78,7 +77,7 @@ def refuse_if_none(config: StageBConfig, report: Feasibility) -> None:
         )
 
 
-def describe(model: CtcRecogniser):
+def describe(model: StageBRecogniser):
     """The figures of a printed line: loss and WER of the batch just trained on, read greedily and without SpecAugment."""
 
     def figures(batch: SpeechBatch) -> str:

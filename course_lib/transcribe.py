@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from course_lib.audio import AudioError, load_audio
+from course_lib.sound.audio import AudioError, load_audio
 from course_lib.systems import SHIPPED_SLAM, load_slam
 
 

@@ -10,13 +10,13 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from course_lib.cache import find_model
 from course_lib.config import save_config
-from course_lib.encoders import WhisperEncoder
-from course_lib.grammar import draw_utterance
-from course_lib.synth import make_shipped_slice
+from course_lib.data.grammar import draw_utterance
+from course_lib.data.synth import make_shipped_slice
+from course_lib.encoder.whisper import WhisperEncoder
+from course_lib.files import find_model
+from course_lib.language_model.tiny import build_model, train_tokenizer
 from course_lib.systems import SlamConfig
-from course_lib.tiny_lm import build_model, train_tokenizer
 from course_lib.train import train
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from course_lib import ablate
-from course_lib.checkpoints import save_json
-from course_lib.config import load_config
-from course_lib.stage_b import CONFIG_NAME, StageBConfig
+from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.ctc.recogniser import CONFIG_NAME, StageBConfig
+from course_lib.files import save_json
 
-SHIPPED = load_config(Path(ablate.__file__).parent / "configs" / CONFIG_NAME, StageBConfig)
+SHIPPED = load_config(CONFIG_FOLDER / CONFIG_NAME, StageBConfig)
 
 
 @pytest.fixture

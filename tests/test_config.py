@@ -8,12 +8,11 @@ from typing import Literal
 
 import pytest
 
-from course_lib.cache import DATA_FOLDER
-from course_lib.config import ConfigError, load_config, read_training_command, save_config
+from course_lib.config import CONFIG_FOLDER, ConfigError, load_config, read_training_command, save_config
+from course_lib.language_model.tiny import TinyLMConfig
 from course_lib.systems import SlamConfig
-from course_lib.tiny_lm import TinyLMConfig
 
-CONFIGS = DATA_FOLDER.parent / "course_lib" / "configs"
+CONFIGS = CONFIG_FOLDER
 
 
 @dataclass(frozen=True)

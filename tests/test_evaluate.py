@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from course_lib import evaluate
-from course_lib.audio import load_audio
-from course_lib.compare import load_run, measure, paired_bootstrap
-from course_lib.datasets import load_examples
+from course_lib.data.datasets import load_examples
 from course_lib.evaluate import hear_all, read_arguments, show, transcribe_all, worst_utterances
-from course_lib.metrics import align, character_error_rate, word_error_rate
-from course_lib.slam import Hypothesis
+from course_lib.evaluation.compare import load_run, measure, paired_bootstrap
+from course_lib.slam.model import Hypothesis
+from course_lib.sound.audio import load_audio
 from course_lib.systems import load_slam
+from course_lib.text.metrics import align, character_error_rate, word_error_rate
 
 REFERENCES = ["det er godt", "nej", "hvordan har du det i dag", "ja"]
 HYPOTHESES = ["det var godt", "nej", "vordan du det", "ja ja ja ja ja"]

@@ -8,16 +8,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2ForCausalLM
 
-from course_lib.audio import SAMPLE_RATE, load_audio
-from course_lib.cache import DATA_FOLDER, SHIPPED_CSV, find_model
-from course_lib.datasets import read_asr_csv
-from course_lib.grammar import load_grammar, split_of
-from course_lib.prompt import PROMPT
-from course_lib.scramble import SILENCE
-from course_lib.synth import write_script
-from course_lib.text import normalise
-from course_lib.tiny_lm import END_OF_TEXT, PAD
-from course_lib.voices import TEST_VOICES, TRAIN_VOICES
+from course_lib.data.datasets import read_asr_csv
+from course_lib.data.grammar import load_grammar, split_of
+from course_lib.data.synth import write_script
+from course_lib.data.voices import TEST_VOICES, TRAIN_VOICES
+from course_lib.files import DATA_FOLDER, SHIPPED_CSV, find_model
+from course_lib.language_model.denoising import SILENCE
+from course_lib.language_model.prompt import PROMPT
+from course_lib.language_model.tiny import END_OF_TEXT, PAD
+from course_lib.sound.audio import SAMPLE_RATE, load_audio
+from course_lib.text.normalise import normalise
 
 WEIGHTS = sorted(str(path.relative_to(DATA_FOLDER)) for path in DATA_FOLDER.rglob("*.safetensors"))
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from course_lib.cache import DATA_FOLDER
-from course_lib.metrics import character_error_rate, word_error_rate
+from course_lib.files import DATA_FOLDER
+from course_lib.text.metrics import character_error_rate, word_error_rate
 
 MODELS = DATA_FOLDER / "models"
 SPLITS = ("dev", "test", "dev-augmented", "test-augmented")
@@ -20,7 +20,7 @@ IN_README = {
     "`stage_b`": "stage_b",
     "`stage_b_ngram`": "stage_b_ngram",
     "(`audio_enc_tiny_8x.json`)": "audio_enc_tiny_8x",
-    "(`train_config_own_ear.yaml`)": "slam_own_ear",
+    "(`train_config_stage_b.yaml`)": "slam_stage_b",
     "`whisper`": "whisper",
 }
 

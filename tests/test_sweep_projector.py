@@ -7,14 +7,13 @@ import sys
 import pytest
 
 from course_lib import sweep_projector
-from course_lib.cache import DATA_FOLDER
-from course_lib.config import load_config, save_config
-from course_lib.projector import PROJECTORS
+from course_lib.config import CONFIG_FOLDER, load_config, save_config
+from course_lib.slam.projector import PROJECTORS
 from course_lib.sweep_projector import CHANGES, count_weights, describe, main, shorten, sweep, widest
 from course_lib.systems import CONFIG_NAME, SlamConfig
 
 BUDGET = 1_312_000
-CONFIGS = DATA_FOLDER.parent / "course_lib" / "configs"
+CONFIGS = CONFIG_FOLDER
 
 
 def test_k_is_swept_side_by_side_and_the_variants_are_compared_at_k_2():
@@ -83,7 +82,7 @@ def test_each_change_is_trained_and_logged(config, tmp_path, few_changes, monkey
     table = describe(results).splitlines()
     assert table[1].startswith("concat, k = 5")
     assert f"{results['conv, k = 2']['weights']:,}" in table[2]
-    monkeypatch.setattr("course_lib.training.Trainer._step", lambda *_: 1 / 0)  # nothing is left to train
+    monkeypatch.setattr("course_lib.training.trainer.Trainer._step", lambda *_: 1 / 0)  # nothing is left to train
     assert sweep(config, tmp_path) == results
 
 

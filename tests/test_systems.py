@@ -9,13 +9,14 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from course_lib import systems
-from course_lib.batches import SpeechBatch
-from course_lib.checkpoints import save_weights, trainable_weights
-from course_lib.config import ConfigError, build_config, load_config, save_config
-from course_lib.encoders import TinyEncoder, WhisperEncoder
-from course_lib.mel import ctc_log_mel
-from course_lib.stage_b import CONFIG_NAME as STAGE_B_CONFIG_NAME
-from course_lib.stage_b import SHIPPED_STAGE_B, CtcRecogniser, StageBConfig, build_encoder
+from course_lib.compute import pick_device
+from course_lib.config import CONFIG_FOLDER, ConfigError, build_config, load_config, save_config
+from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
+from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBConfig, StageBRecogniser, build_encoder
+from course_lib.data.batches import SpeechBatch
+from course_lib.encoder.tiny import StageBEncoder
+from course_lib.encoder.whisper import WhisperEncoder
+from course_lib.sound.mel import ctc_log_mel
 from course_lib.systems import (
     CONFIG_NAME,
     SHIPPED_SLAM,
@@ -26,9 +27,9 @@ from course_lib.systems import (
     load_slam,
     load_stage_b_beam,
     load_system,
-    pick_device,
 )
-from course_lib.text import CharVocabulary
+from course_lib.text.vocabulary import CharVocabulary
+from course_lib.training.checkpoints import save_weights, trainable_weights
 
 PARTS = {"encoder_name": "some/encoder", "llm_name": "some/llm", "data": "asr.csv"}
 
@@ -111,7 +112,7 @@ def test_all_impossible_values_are_named_at_once():
 
 
 def test_the_shipped_configs_are_accepted():
-    files = sorted((Path(systems.__file__).parent / "configs").glob("train_config*.yaml"))
+    files = sorted(CONFIG_FOLDER.glob("train_config*.yaml"))
     assert files
     for file in files:
         assert load_config(file, SlamConfig).freeze_llm
@@ -205,13 +206,13 @@ def stage_b_folder(tmp_path_factory):
         precision="fp32",
     )
     save_config(config, folder / STAGE_B_CONFIG_NAME)
-    save_weights(trainable_weights(CtcRecogniser(build_encoder(config), CharVocabulary())), folder / "best.safetensors")
+    save_weights(trainable_weights(StageBRecogniser(build_encoder(config), CharVocabulary())), folder / "best.safetensors")
     return folder
 
 
 def test_an_encoder_is_a_stage_b_run_or_a_whisper(stage_b_folder):
     tiny = load_encoder(str(stage_b_folder), "bf16")
-    assert isinstance(tiny, TinyEncoder)
+    assert isinstance(tiny, StageBEncoder)
     assert (tiny.precision, tiny.training) == ("bf16", False)
     assert isinstance(load_encoder("data/models/whisper-base-encoder"), WhisperEncoder)
 
@@ -234,13 +235,13 @@ def test_one_config_line_puts_the_learners_own_ear_under_the_same_language_model
 
 
 def test_a_folder_holds_the_system_that_its_config_names(tiny_run, stage_b_folder):
-    assert isinstance(load_system(stage_b_folder), CtcRecogniser)
+    assert isinstance(load_system(stage_b_folder), StageBRecogniser)
     assert load_system(tiny_run.folder).projector.k == 5
 
 
 def test_stage_b_ships_under_its_name(monkeypatch):
     asked_for = []
-    monkeypatch.setattr("course_lib.stage_b.load_run_config", lambda folder: asked_for.append(folder) or 1 / 0)
+    monkeypatch.setattr("course_lib.ctc.recogniser.load_run_config", lambda folder: asked_for.append(folder) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         SYSTEMS["stage_b"]()
     assert asked_for == [SHIPPED_STAGE_B]
@@ -248,7 +249,7 @@ def test_stage_b_ships_under_its_name(monkeypatch):
 
 def test_stage_b_can_be_read_with_a_beam_that_an_n_gram_helps(stage_b_folder):
     alone, helped = load_stage_b_beam(0, stage_b_folder), load_stage_b_beam(200, stage_b_folder)
-    assert isinstance(SYSTEMS["stage_b_ngram"](folder=stage_b_folder), CtcRecogniser)
+    assert isinstance(SYSTEMS["stage_b_ngram"](folder=stage_b_folder), StageBRecogniser)
     vocabulary = alone.vocabulary
     # "hej" or "hez", nearly alike by ear: only somebody who reads Danish can tell
     letters = [vocabulary.encode(letter)[0] for letter in "hejz"]

@@ -6,13 +6,13 @@ import json
 import pytest
 import torch
 
-from course_lib.batches import SpeechBatch, SpeechCheck
-from course_lib.checkpoints import load_state, trainable_weights
 from course_lib.config import load_config, save_config
-from course_lib.datasets import DataError, encode_examples, load_examples
-from course_lib.metrics import character_error_rate, word_error_rate
+from course_lib.data.batches import SpeechBatch, SpeechCheck
+from course_lib.data.datasets import DataError, encode_examples, load_examples
 from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam, load_slam
+from course_lib.text.metrics import character_error_rate, word_error_rate
 from course_lib.train import main, train
+from course_lib.training.checkpoints import load_state, trainable_weights
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_lib.batches import SpeechBatch, SpeechCheck
-from course_lib.checkpoints import load_state, trainable_weights
 from course_lib.config import load_config, save_config
-from course_lib.datasets import DataError, load_examples, log_mel_examples, read_asr_csv, texts_of
-from course_lib.metrics import word_error_rate
-from course_lib.stage_b import CONFIG_NAME, SUBWORDS_NAME, StageBConfig, load_stage_b
+from course_lib.ctc.recogniser import CONFIG_NAME, SUBWORDS_NAME, StageBConfig, load_stage_b
+from course_lib.data.batches import SpeechBatch, SpeechCheck
+from course_lib.data.datasets import DataError, load_examples, log_mel_examples, read_asr_csv, texts_of
+from course_lib.text.metrics import word_error_rate
 from course_lib.train_audio_enc import build_recogniser, describe, main, train
+from course_lib.training.checkpoints import load_state, trainable_weights
 
 TOO_LONG = "denne sætning er alt for lang til et enkelt lille klip og kan ikke skrives med så få rammer som der er her " * 3
 

@@ -3,7 +3,7 @@
 import pytest
 
 from course_lib import transcribe
-from course_lib.audio import load_audio
+from course_lib.sound.audio import load_audio
 from course_lib.systems import load_slam
 
 

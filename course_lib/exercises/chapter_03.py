@@ -17,7 +17,7 @@ from course_lib.exercises.chapter_03_reasons import (
     why_text,
     why_wer,
 )
-from course_lib.metrics import edit_table, word_error_rate
+from course_lib.text.metrics import edit_table, word_error_rate
 
 HAND_REFERENCE, HAND_HYPOTHESIS = "jeg drikker sort kaffe", "jeg drak kaffe"
 """The pair whose table is filled with a pencil."""

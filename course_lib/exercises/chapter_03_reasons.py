@@ -4,7 +4,7 @@ import unicodedata
 from numbers import Real
 from typing import Any
 
-from course_lib.metrics import align, edit_table, error_counts, word_error_rate
+from course_lib.text.metrics import align, edit_table, error_counts, word_error_rate
 
 
 def near(found: Any, right: int | float) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-from course_lib.ctc import collapse, count_paths, frames_needed, label_spans
+from course_lib.ctc.paths import collapse, count_paths, frames_needed, label_spans
 from course_lib.exercises.base import Exercise, NotYet, attempt
 
 Lists = list[float]

@@ -10,13 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.ctc import frames_needed
-from course_lib.encoder_layers import TimeReduction
-from course_lib.encoders import TinyEncoder
+from course_lib.ctc.feasibility import frames_after
+from course_lib.ctc.paths import frames_needed
+from course_lib.ctc.recogniser import StageBRecogniser
+from course_lib.encoder.tiny import StageBEncoder, TimeReduction
 from course_lib.exercises.base import Exercise, NotYet, attempt
-from course_lib.feasibility import frames_after
-from course_lib.stage_b import CtcRecogniser
-from course_lib.text import CharVocabulary
+from course_lib.text.vocabulary import CharVocabulary
 
 Mistakes = Sequence[tuple[Any, str]]  # what each common mistake would give, and what to say to it
 
@@ -40,7 +39,7 @@ FORGOTTEN = {
 
 def _miscounts(d_model: int, n_layers: int, d_ff: int, vocab: int, bins: int, by: int) -> Mistakes:
     model = _recogniser(d_model, n_layers, d_ff, vocab, bins, by)
-    total, kernels, thirds = (_count(model, part) for part in ("", r"convolutions.*weight", r"queries_keys_values"))
+    total, kernels, thirds = (_count(model, part) for part in ("", r"convolutions.*weight", r"qkv"))
     return [
         *((total - _count(model, part), reason) for part, reason in FORGOTTEN.items()),
         (total - kernels * 2 // 3, "Kernel size 3: a convolution has a matrix for each of the three frames that it sees."),
@@ -49,15 +48,15 @@ def _miscounts(d_model: int, n_layers: int, d_ff: int, vocab: int, bins: int, by
     ]
 
 
-def _recogniser(d_model: int, n_layers: int, d_ff: int, vocab: int, bins: int, by: int) -> CtcRecogniser:
+def _recogniser(d_model: int, n_layers: int, d_ff: int, vocab: int, bins: int, by: int) -> StageBRecogniser:
     """The real thing, on the device that allocates nothing and draws no random numbers."""
     with torch.device("meta"):
-        encoder = TinyEncoder(d_model, n_layers, 1, d_ff, 0.1, by)
+        encoder = StageBEncoder(d_model, n_layers, 1, d_ff, 0.1, by)
         encoder.time_reduction = TimeReduction(bins, d_model, by)
-        return CtcRecogniser(encoder, CharVocabulary("".join(chr(ord("ա") + i) for i in range(vocab - 1))))
+        return StageBRecogniser(encoder, CharVocabulary("".join(chr(ord("ա") + i) for i in range(vocab - 1))))
 
 
-def _count(model: CtcRecogniser, part: str = "") -> int:
+def _count(model: StageBRecogniser, part: str = "") -> int:
     return sum(weights.numel() for name, weights in model.named_parameters() if re.search(part, name))
 
 

@@ -1,6 +1,6 @@
-"""Exercises of chapter 07, prompt and labels: labels of a row, the shift, the end that is padding too, who may look, bytes."""
+"""Exercises of chapter 07, the projector: the nearest pieces of text, frames side by side, weights, the largest k."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -8,228 +8,177 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from course_lib.ctc.paths import frames_needed
 from course_lib.exercises.base import Exercise, NotYet, attempt
-from course_lib.prompt import IGNORE_INDEX
 
-Mistakes = Sequence[tuple[Any, str]]  # what each common mistake would give, and what to say to it
-
-
-def examine_row_labels(answer: Callable[[int, int, list[int], int], list[int]]) -> None:
-    """07.1: −100 for audio and prompt, the answer's ids, end-of-text."""
-    rng = Random("07.1")
-    for audio, prompt, length in ((50, 6, 10), (3, 2, 1), (27, 6, 5)):
-        ids, end = [rng.randrange(2, 500) for _ in range(length)], rng.choice([0, 1])
-        masked = [IGNORE_INDEX] * (audio + prompt)
-        found = _as_list(attempt(answer, audio, prompt, list(ids), end))
-        told = f"{audio} audio tokens, {prompt} of prompt, answer {_short(ids)}, end-of-text {end}"
-        mistakes = [
-            (masked + ids, "The end is missing: nobody would teach the model to stop."),
-            (masked + ids + [IGNORE_INDEX], "End-of-text is masked: it is read, but nobody is asked for it."),
-            ([*ids, end], "Every position has a label, also those that are not graded: −100."),
-            ([IGNORE_INDEX] * audio + [*ids, end], "The prompt stands in the sequence, too, and is not graded."),
-            ([IGNORE_INDEX] * prompt + [*ids, end], "The audio tokens stand in the sequence, too, and are not graded."),
-            ([*masked[1:], *ids, end, IGNORE_INDEX], "Shifted already. A label stands where its token does; the loss shifts."),
-            ([0] * len(masked) + [*ids, end], "0 is a token like any other. “Do not grade” is −100."),
-            ([-1] * len(masked) + [*ids, end], "“Do not grade” is −100 for PyTorch; −1 is an error in cross_entropy."),
-        ]  # fmt: skip
-        _expect(found, [*masked, *ids, end], told, mistakes)
+WORDS = ("otte", "nat", "ø", "bil", "hobby", "tusind tak", "sommer", "blåbær", "jeg vil gerne have en kop kaffe", "æææh")
 
 
-def examine_shifted_loss(answer: Callable[[Tensor, Tensor], Any]) -> None:
-    """07.2: mean cross-entropy of logits at t against labels at t + 1."""
-    rng = torch.Generator().manual_seed(7)
-    for rows, positions, vocab in ((2, 6, 5), (3, 9, 11), (1, 7, 4)):
-        logits = 2 * torch.randn(rows, positions, vocab, generator=rng)
-        labels = torch.randint(vocab, (rows, positions), generator=rng)
-        for row in range(rows):
-            labels[row, 1 : 3 + row] = IGNORE_INDEX  # label 0 is kept: a row that begins with one
-        labels[0, -2:] = IGNORE_INDEX
-        found = attempt(answer, logits.clone(), labels.clone())
-        told = f"{rows} rows of {positions} positions: you say {_number(found)}"
-        _expect(found, float(_loss(logits[:, :-1], labels[:, 1:])), told, _misshifted(logits, labels))
+def examine_nearest(answer: Callable[[Tensor, Tensor, int], Tensor]) -> None:
+    """07.1: the indices of the rows with the largest cosine, best first."""
+    rng = torch.Generator().manual_seed(64)
+    for tokens, vocab, size, count in ((6, 40, 8, 5), (3, 25, 4, 2), (4, 60, 12, 1)):
+        table = torch.randn(vocab, size, generator=rng) * (0.2 + 3 * torch.rand(vocab, 1, generator=rng))
+        rows = torch.randn(tokens, size, generator=rng) * 2
+        cosines = F.normalize(rows, dim=1) @ F.normalize(table, dim=1).T
+        start = f"{tokens} audio tokens, a table of {vocab} rows, the best {count}: "
+        found = _attempt_tensor(answer, start, rows, table, count)
+        expected = cosines.topk(count).indices
+        wrong = {
+            "long rows win with a plain product, whatever they mean. Make the rows of the table equally long first.": (
+                rows @ table.T
+            )
+            .topk(count)
+            .indices,
+            "that is by distance, which punishes rows for their length. By direction, please: the cosine.": torch.cdist(
+                rows, table
+            )
+            .topk(count, largest=False)
+            .indices,
+            "these are the least alike. The largest cosine is the nearest.": cosines.topk(count, largest=False).indices,
+            "these are the cosines; give back which rows they belong to.": cosines.topk(count).values,
+            "the right rows, but the nearest should come first.": expected.flip(1),
+            "you asked each row of the table for its nearest token; ask each token.": cosines.T.topk(
+                min(count, tokens)
+            ).indices,
+        }
+        _judge(found, expected, start, wrong)
 
 
-def _misshifted(logits: Tensor, labels: Tensor) -> Mistakes:
-    right, vocab = (logits[:, :-1], labels[:, 1:]), logits.shape[-1]
-    rows = [_loss(row[None, :-1], targets[None, 1:]) for row, targets in zip(logits, labels, strict=True)]
-    total, flat = _loss(*right, "sum"), logits.reshape(-1, vocab)
-    graded_anywhere = (labels != IGNORE_INDEX).sum()
-    return [
-        (_loss(logits, labels), "No shift: the logits at t are asked for the token that was just read at t."),
-        (_loss(logits[:, 1:], labels[:, :-1]), "The wrong way round: the logits at t are asked for the token before."),
-        (_loss(logits[:, :-2], labels[:, 2:]), "Shifted twice: the logits at t are asked for t + 2. The planted bug."),
-        (_loss(flat[:-1], labels.reshape(-1)[1:]), "You flattened first: the end of a row is asked for the start of the next."),
-        (total, "That is the sum. The mean is over the labels that are graded."),
-        (total / right[1].numel(), "You divided by all positions. Those with −100 do not count."),
-        (total / graded_anywhere, "You divided by all labels; those at position 0 are never graded, for nothing comes before."),
-        (torch.stack(rows).mean(), "A mean of row means. All graded labels count alike, whichever row they are in."),
-        (-_loss(*right), "The sign: a loss is minus the log-probability."),
-        (_loss(*right) / torch.log(torch.tensor(2.0)), "Natural logarithms, not base 2."),
-    ]  # fmt: skip
+def examine_stack(answer: Callable[[Tensor, int], Tensor]) -> None:
+    """07.2: [frames, d] → [frames // k, k · d], neighbours side by side, the tail dropped."""
+    rng = torch.Generator().manual_seed(61)
+    for frames, size, k in ((12, 4, 3), (10, 3, 5), (11, 4, 3), (7, 2, 2), (6, 3, 1)):
+        features = torch.randn(frames, size, generator=rng)
+        whole = features[: frames // k * k]
+        tokens = len(whole) // k
+        expected = whole.reshape(tokens, k * size)
+        start = f"{frames} frames of {size} numbers, k = {k}: "
+        found = _attempt_tensor(answer, start, features, k)
+        wrong = {
+            "the numbers are there, but mixed: first all of the first frame, then all of the second.": whole.reshape(
+                tokens, k, size
+            ).mT.reshape(tokens, k * size),
+            "you put frames together that lie far apart. Neighbours are wanted: (tokens k), not (k tokens).": whole.reshape(
+                k, tokens, size
+            )
+            .transpose(0, 1)
+            .reshape(tokens, k * size),
+            "every k-th frame is kept and the others are lost. Side by side, nothing is lost.": whole[::k],
+            "that is the mean of the neighbours. Side by side, each keeps its own numbers.": whole.reshape(
+                tokens, k, size
+            ).mean(dim=1),
+        }
+        _judge(found, expected, start, wrong)
 
 
-def _loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
-    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
-
-
-def examine_end_or_padding(answer: Callable[[list[int], int], list[int]]) -> None:
-    """07.3: the first end-of-text is the end, what follows is padding."""
+def examine_count(answer: Callable[[int, int, int, int], int]) -> None:
+    """07.3: (k · features + 1) · hidden + (hidden + 1) · llm_dim."""
     rng = Random("07.3")
-    for length, padding in ((4, 3), (6, 0), (1, 5), (3, 1)):
-        end = rng.choice([0, 7])
-        ids = [rng.randrange(8, 500) for _ in range(length)]
-        given = [*ids, end] + [end] * padding
-        found = _as_list(attempt(answer, list(given), end))
-        expected = [*ids, end] + [IGNORE_INDEX] * padding
-        mistakes = [
-            (ids + [IGNORE_INDEX] * (padding + 1), "The true end is masked with the padding, because it has the same id."),
-            (given, "Nothing is masked: the model would be taught to say end-of-text after end-of-text."),
-            (ids + [IGNORE_INDEX] * padding + [end], "You kept the last of them. The sentence ends with the first."),
-            ([*ids, end], "The padding has vanished. A batch needs rows of one length: put −100 there."),
-            (ids, "The padding has vanished, and the end with it."),
-            (ids + [end, end] + [IGNORE_INDEX] * (padding - 1), "One too many kept: after the first end all is padding."),
-            ([IGNORE_INDEX] * length + expected[length:], "Only the end is left. The answer is what should be learnt."),
-        ]  # fmt: skip
-        _expect(found, expected, f"{_short(given)} with pad and end-of-text {end} gave {_short(found)}", mistakes)
-
-
-def examine_may_look(answer: Callable[[Tensor], Tensor]) -> None:
-    """07.4: real positions see the real ones up to themselves; no row is empty."""
-    for shown in ("..xxx", "xxx..", "xxxx", ".x", "...xxxx"):
-        real = torch.tensor([mark == "x" for mark in shown])
-        found = attempt(answer, real.clone())
-        told, size = f"real positions {shown} (x is real)", len(real)
-        if not isinstance(found, Tensor) or found.shape != (size, size):
-            raise NotYet(f"{told}: give back a tensor of shape {(size, size)}, a row for each position that looks.")
-        if found.dtype != torch.bool:
-            raise NotYet(f"{told}: the matrix should be of True and False, not {found.dtype}. Use & and |, or compare.")
-        past = torch.ones(size, size, dtype=torch.bool).tril()
-        expected = past & real
-        if torch.equal(found, past & real[:, None]) and not real.all():
-            raise NotYet(f"{told}. You masked the rows of padding. Who asks does not matter; who is asked does.")
-        _expect(found[real], expected[real], told, [(wrong[real], why) for wrong, why in _mislooked(past, real)])
-        if not found.any(dim=1).all():
-            raise NotYet(f"{told}. Right for real positions, but rows of padding are empty, and softmax of nothing is NaN.")
-
-
-def _mislooked(past: Tensor, real: Tensor) -> Mistakes:
-    return [
-        (past, "Padding is looked at. Its columns must be False for every real position."),
-        (real.expand_as(past), "The future is looked at: position 0 could copy its answer from position 1."),
-        (past.T & real, "That sees the future and not the past: tril, not triu. Rows look, columns are looked at."),
-        (past.tril(-1) & real, "A position may look at itself; the first real one has nothing else."),
-        (~(past & real), "The wrong way round: True means that it may look."),
-        (torch.eye(len(real), dtype=torch.bool), "Everyone sees only themselves. The past is what the model reads."),
+    sizes = [
+        (512, 5, 512, 2048),
+        *((rng.randrange(50, 999), rng.randrange(2, 9), rng.randrange(99, 999), 77) for _ in range(3)),
     ]
+    for size, k, hidden, llm_dim in sizes:
+        found = attempt(answer, size, k, hidden, llm_dim)
+        first, second = k * size * hidden, hidden * llm_dim
+        expected = first + hidden + second + llm_dim
+        wrong = {
+            "that is the two matrices. Each layer also adds a bias, one number for each of its outputs.": first + second,
+            "the first layer reads k frames side by side, not one.": size * hidden + hidden + second + llm_dim,
+            "that is the first layer. A second one leads to the language model.": first + hidden,
+            "one layer straight into the language model? There is a hidden one of another width between.": k * size * llm_dim
+            + llm_dim,
+            "the ReLU has no weights, and the input no bias: two biases, of the widths of the two outputs.": expected
+            + k * size,
+        }
+        start = f"features {size}, k = {k}, hidden {hidden}, llm_dim {llm_dim}: you say {found!r}. "
+        if found != expected:
+            said = next((say for say, result in wrong.items() if result == found), "What feeds what? Draw the two matrices.")
+            raise NotYet(start + said[0].upper() + said[1:])
 
 
-def examine_logit_bytes(answer: Callable[[list[int], list[int], int, int], tuple[int, int]]) -> None:
-    """07.5: rows × longest × vocabulary × bytes, against labels × vocabulary × bytes."""
-    cases = (([67, 60, 41], [11, 9, 4], 151_936, 4), ([30], [7], 512, 2), ([317, 317], [11, 20], 32_000, 2))
-    for lengths, answers, vocab, size in cases:
-        found = attempt(answer, list(lengths), list(answers), vocab, size)
-        told = f"rows of {lengths} positions with {answers} labels, {vocab:,} tokens, {size} bytes a number"
-        try:
-            full, labelled = (int(number) for number in found)
-        except (TypeError, ValueError):
-            raise NotYet(f"{told}: give back two numbers, (all positions, labels only), not {found!r}.") from None
-        per, rows = vocab * size, len(lengths)
-        right, few = rows * max(lengths) * per, sum(answers) * per
-        mistakes = [
-            ((few, right), "Both right, in the other order: all positions first, then labels only."),
-            ((sum(lengths) * per, few), "Padding has logits, too: every row is as long as the longest."),
-            ((max(lengths) * per, few), "That is one row. The batch has as many as `lengths`."),
-            ((right, rows * max(answers) * per), "Labels are picked out one by one; nothing needs to be padded for that."),
-            ((right, sum(number - 1 for number in answers) * per), "Every label is graded, the end too, one before it."),
-            ((right // size, few // size), "Those are numbers. Each takes bytes."),
-            ((8 * right, 8 * few), "Those are bits; a byte has eight."),
-            ((right, right - few), "The second is what the labels need, not what is saved."),
-            ((right // vocab, few // vocab), "A logit for every token of the vocabulary, at every position."),
-        ]  # fmt: skip
-        told = f"{told}: you say {full:,} and {labelled:,}"
-        _expect((full, labelled), (right, few), told, mistakes)
+def examine_largest_k(answer: Callable[[str, int], int]) -> None:
+    """07.4: ⌊features / frames that CTC needs⌋."""
+    rng = Random("07.4")
+    needs = [(word, frames_needed(word)) for word in WORDS]
+    cases = [(word, rows) for word, need in needs for rows in (need * 2, need * 4 - 1, rng.randrange(need, 9 * need))]
+    found = [attempt(answer, *case) for case in cases]
+    expected = [rows // frames_needed(word) for word, rows in cases]
+    if found == expected:
+        return
+    wrong: dict[str, Callable[[str, int], int | float]] = {
+        "Equal neighbours need a token between them: see frames_needed in chapter 04.": lambda word, rows: rows // len(word),
+        "Half a frame is no frame: k is a whole number, so round down.": lambda word, rows: rows / frames_needed(word),
+        "Rounded up, one letter has no token. Round down.": lambda word, rows: -(-rows // frames_needed(word)),
+        "That is how many audio tokens the text needs. How many rows may each of them have?": lambda word, rows: frames_needed(
+            word
+        ),
+        "The spaces are letters, too, for who spells.": lambda word, rows: rows // frames_needed(word.replace(" ", "")),
+        "One less would do, but a larger k fits as well.": lambda word, rows: rows // frames_needed(word) - 1,
+    }
+    (word, rows), said, best = next((c, f, e) for c, f, e in zip(cases, found, expected, strict=True) if f != e)
+    start = f'"{word}" over {rows} rows of features: you say {said!r}. '
+    otherwise = f"With k = {best} there are {rows // best} audio tokens for the {frames_needed(word)} that it takes."
+    raise NotYet(start + next((why for why, rule in wrong.items() if [rule(*case) for case in cases] == found), otherwise))
 
 
-def _expect(found: Any, expected: Any, told: str, mistakes: Mistakes) -> None:
-    """Pass, or raise NotYet with the first mistake that gives exactly what was found."""
+def _attempt_tensor(answer: Callable[..., Tensor], start: str, *inputs: Any) -> Tensor:
+    found = attempt(answer, *(value.clone() if isinstance(value, Tensor) else value for value in inputs))
+    if not isinstance(found, Tensor):
+        raise NotYet(start + f"give back a tensor, not {type(found).__name__}.")
+    return found
+
+
+def _same(found: Tensor, expected: Tensor) -> bool:
+    return found.shape == expected.shape and torch.allclose(found.double(), expected.double(), atol=1e-5)
+
+
+def _judge(found: Tensor, expected: Tensor, start: str, wrong: dict[str, Tensor]) -> None:
+    """Nothing if `found` is right, else NotYet with what `wrong` says of it, or with what differs."""
     if _same(found, expected):
         return
-    reason = next((text for value, text in mistakes if _same(found, value)), None)
-    raise NotYet(f"{told}. {reason or f'Expected {_short(expected)}.'}")
-
-
-def _same(found: Any, expected: Any) -> bool:
-    """Equal; numbers up to rounding, tensors with their shape."""
-    if isinstance(expected, Tensor) and expected.ndim:
-        return isinstance(found, Tensor) and found.shape == expected.shape and torch.equal(found, expected)
-    if isinstance(expected, (float, Tensor)):
-        return _number(found) == _number(expected)
-    return found == expected
-
-
-def _number(found: Any) -> str:
-    try:
-        return f"{float(found):.4f}"
-    except (TypeError, ValueError, RuntimeError):
-        return _short(found)
-
-
-def _as_list(found: Any) -> list[int]:
-    found = found.tolist() if isinstance(found, Tensor) else found
-    try:
-        return [int(number) for number in found]
-    except (TypeError, ValueError):
-        raise NotYet(f"give back a list of ids, not {found!r}.") from None
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, Tensor):
-        return str(value.int().tolist()) if value.numel() < 50 else f"a tensor of shape {tuple(value.shape)}"
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    text = str(value)
-    return text if len(text) <= 70 else f"{text[:40]} … {text[-25:]}"
+    for say, result in wrong.items():
+        if _same(found, result):
+            raise NotYet(start + say)
+    if found.shape != expected.shape:
+        raise NotYet(start + f"the shape is {tuple(found.shape)}, expected {tuple(expected.shape)}.")
+    row = int((found.double() - expected.double()).abs().flatten(1).amax(dim=1).argmax())
+    raise NotYet(start + f"the shape is right, but row {row} is not; expected it to begin with {expected[row, 0]:.4g}.")
 
 
 EXERCISES = {
     "07.1": Exercise(
-        examine_row_labels,
+        examine_nearest,
         (
-            "One label a position, in the order in which they stand: audio, prompt, answer, end.",
-            "[-100] * 3 is [-100, -100, -100], and lists are joined by +.",
-            "[-100] * (audio_tokens + prompt_tokens) + answer_ids + [eos_id]",
+            "The cosine is the product of two rows that have been made one long.",
+            "torch.nn.functional.normalize(rows, dim=1) makes every row one long; one product then gives all cosines.",
+            "scores.topk(count) gives values and indices, the largest first; you want .indices.",
         ),
     ),
     "07.2": Exercise(
-        examine_shifted_loss,
+        examine_stack,
         (
-            "How often is something moved by one on the way to cross_entropy? Count the slices.",
-            "logits[:, :-1] and labels[:, 1:] are as long as each other, and their i-th entries belong together.",
-            "F.cross_entropy wants [numbers, vocab] and [numbers]: cut first, flatten then. It passes over −100 by itself.",
+            "How many whole groups of k are there? What is left over goes.",
+            "frames = len(features) // k * k; then features[:frames] has a length that k divides.",
+            'rearrange(…, "(tokens k) d -> tokens (k d)", k=k): read it aloud, left to right.',
         ),
     ),
     "07.3": Exercise(
-        examine_end_or_padding,
+        examine_count,
         (
-            "You cannot tell the end from padding by its id. By what, then?",
-            "ids.index(pad_id) is where it occurs first.",
-            "Keep ids[: first + 1]; the rest, len(ids) - first - 1 of them, is −100.",
+            "A linear layer from a to b numbers has a matrix and a bias. How many numbers is each?",
+            "Linear(a, b) has a · b + b. The first one reads k · feature_dim numbers.",
+            "(k * feature_dim + 1) * hidden_dim + (hidden_dim + 1) * llm_dim",
         ),
     ),
     "07.4": Exercise(
-        examine_may_look,
+        examine_largest_k,
         (
-            "Two rules at once: not into the future, and not at padding. Then look for rows that are left with nothing.",
-            "torch.ones(n, n, dtype=torch.bool).tril() is the past; real[None, :] says which columns may be looked at.",
-            "A row of padding is read by nobody, so let it look at itself: | torch.eye(n, dtype=torch.bool).",
-        ),
-    ),
-    "07.5": Exercise(
-        examine_logit_bytes,
-        (
-            "How many positions have logits? Each of them has one number for every token of the vocabulary.",
-            "In a batch every row is as long as the longest: len(lengths) * max(lengths) positions.",
-            "With labels only it is sum(answers) positions, however the rows are padded.",
+            "How many audio tokens does the text need at least, if each spells one letter?",
+            "course_lib.ctc.paths.frames_needed(text) is the letters plus one for each pair of equal neighbours.",
+            "features // k must be at least that. Which is the largest k?",
+            "features // frames_needed(text)",
         ),
     ),
 }

@@ -1,247 +1,235 @@
-"""Exercises of chapter 08, training: a step of AdamW, gradients added up, gradients clipped, and when to stop."""
+"""Exercises of chapter 08, prompt and labels: labels of a row, the shift, the end that is padding too, who may look, bytes."""
 
-import math
-import operator
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from course_lib.exercises.base import Exercise, NotYet, attempt
+from course_lib.language_model.prompt import IGNORE_INDEX
 
-State = tuple[float, float, float]
-"""Weight, running mean of the gradients, running mean of their squares."""
-
-GRADIENTS = ([0.5, -0.2, 0.9, 0.1], [3e-6, 2e-6, -1e-6, 4e-6], [-40.0, -60.0, 10.0, 0.0])
-
-CURVES = (
-    ([0.5, 0.5, 0.5, 0.5], 2, 0.0),
-    ([0.5, 0.75, 0.25, 0.75, 0.75, 0.125], 2, 0.0),
-    ([0.5, 0.375, 0.25, 0.125], 2, 0.125),
-    ([0.5, 0.4375, 0.375, 0.3125, 0.25], 2, 0.09375),
-    ([0.75, 0.5, 0.25], 2, 0.125),
-    ([0.5, 0.25, 0.5, 0.375, 0.3125, 0.28125], 3, 0.0),
-    ([0.5, 0.484375, 0.46875, 0.453125], 2, 0.25),
-    ([0.25, 0.21875, 0.1875, 0.15625], 2, 0.0625),
-)
-"""WER after each validation, patience, min_delta; all exact in binary, so that < and ≤ can be told apart."""
+Mistakes = Sequence[tuple[Any, str]]  # what each common mistake would give, and what to say to it
 
 
-def _diagnose(found: Any, wrong: dict[str, Any], same: Callable[[Any, Any], bool], otherwise: str) -> NotYet:
-    """The mistake whose results are those that were found; `wrong` maps what to say to the results of that mistake."""
-    return NotYet(next((say for say, results in wrong.items() if same(found, results)), otherwise))
+def examine_row_labels(answer: Callable[[int, int, list[int], int], list[int]]) -> None:
+    """08.1: −100 for audio and prompt, the answer's ids, end-of-text."""
+    rng = Random("08.1")
+    for audio, prompt, length in ((50, 6, 10), (3, 2, 1), (27, 6, 5)):
+        ids, end = [rng.randrange(2, 500) for _ in range(length)], rng.choice([0, 1])
+        masked = [IGNORE_INDEX] * (audio + prompt)
+        found = _as_list(attempt(answer, audio, prompt, list(ids), end))
+        told = f"{audio} audio tokens, {prompt} of prompt, answer {_short(ids)}, end-of-text {end}"
+        mistakes = [
+            (masked + ids, "The end is missing: nobody would teach the model to stop."),
+            (masked + ids + [IGNORE_INDEX], "End-of-text is masked: it is read, but nobody is asked for it."),
+            ([*ids, end], "Every position has a label, also those that are not graded: −100."),
+            ([IGNORE_INDEX] * audio + [*ids, end], "The prompt stands in the sequence, too, and is not graded."),
+            ([IGNORE_INDEX] * prompt + [*ids, end], "The audio tokens stand in the sequence, too, and are not graded."),
+            ([*masked[1:], *ids, end, IGNORE_INDEX], "Shifted already. A label stands where its token does; the loss shifts."),
+            ([0] * len(masked) + [*ids, end], "0 is a token like any other. “Do not grade” is −100."),
+            ([-1] * len(masked) + [*ids, end], "“Do not grade” is −100 for PyTorch; −1 is an error in cross_entropy."),
+        ]  # fmt: skip
+        _expect(found, [*masked, *ids, end], told, mistakes)
 
 
-def adamw(
-    weight: float, gradient: float, mean: float, square: float, step: int, lr: float, decay: float, slip: str = ""
-) -> State:
-    """One step of AdamW on a number (Loshchilov & Hutter 2019, algorithm 2), or with a planted `slip`."""
-    if slip == "l2":
-        gradient = gradient + decay * weight
-    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
-    slow, fast = (mean, square) if slip == "no correction" else (mean / (1 - 0.9**step), square / (1 - 0.999**step))
-    root = fast if slip == "no root" else math.sqrt(fast + 1e-8) if slip == "inside" else math.sqrt(fast)
-    move = lr * slow / (root + (0.0 if slip == "inside" else 1e-8))
-    shrink = {"l2": 1.0, "no decay": 1.0, "without lr": 1 - decay}.get(slip, 1 - lr * decay)
-    if slip == "after":
-        return (weight - move) * shrink, mean, square
-    return weight * shrink + (move if slip == "uphill" else -move), mean, square
+def examine_shifted_loss(answer: Callable[[Tensor, Tensor], Any]) -> None:
+    """08.2: mean cross-entropy of logits at t against labels at t + 1."""
+    rng = torch.Generator().manual_seed(7)
+    for rows, positions, vocab in ((2, 6, 5), (3, 9, 11), (1, 7, 4)):
+        logits = 2 * torch.randn(rows, positions, vocab, generator=rng)
+        labels = torch.randint(vocab, (rows, positions), generator=rng)
+        for row in range(rows):
+            labels[row, 1 : 3 + row] = IGNORE_INDEX  # label 0 is kept: a row that begins with one
+        labels[0, -2:] = IGNORE_INDEX
+        found = attempt(answer, logits.clone(), labels.clone())
+        told = f"{rows} rows of {positions} positions: you say {_number(found)}"
+        _expect(found, float(_loss(logits[:, :-1], labels[:, 1:])), told, _misshifted(logits, labels))
 
 
-def _walk(step_of: Callable[..., Any]) -> list[float]:
-    """The weights that a rule walks through, for all rows of gradients."""
-    weights = []
-    for row in GRADIENTS:
-        state: State = (2.0, 0.0, 0.0)
-        for step, gradient in enumerate(row, start=1):
-            state = step_of(state[0], gradient, state[1], state[2], step, 0.1, 0.3)
-            weights.append(state[0])
-    return weights
+def _misshifted(logits: Tensor, labels: Tensor) -> Mistakes:
+    right, vocab = (logits[:, :-1], labels[:, 1:]), logits.shape[-1]
+    rows = [_loss(row[None, :-1], targets[None, 1:]) for row, targets in zip(logits, labels, strict=True)]
+    total, flat = _loss(*right, "sum"), logits.reshape(-1, vocab)
+    graded_anywhere = (labels != IGNORE_INDEX).sum()
+    return [
+        (_loss(logits, labels), "No shift: the logits at t are asked for the token that was just read at t."),
+        (_loss(logits[:, 1:], labels[:, :-1]), "The wrong way round: the logits at t are asked for the token before."),
+        (_loss(logits[:, :-2], labels[:, 2:]), "Shifted twice: the logits at t are asked for t + 2. The planted bug."),
+        (_loss(flat[:-1], labels.reshape(-1)[1:]), "You flattened first: the end of a row is asked for the start of the next."),
+        (total, "That is the sum. The mean is over the labels that are graded."),
+        (total / right[1].numel(), "You divided by all positions. Those with −100 do not count."),
+        (total / graded_anywhere, "You divided by all labels; those at position 0 are never graded, for nothing comes before."),
+        (torch.stack(rows).mean(), "A mean of row means. All graded labels count alike, whichever row they are in."),
+        (-_loss(*right), "The sign: a loss is minus the log-probability."),
+        (_loss(*right) / torch.log(torch.tensor(2.0)), "Natural logarithms, not base 2."),
+    ]  # fmt: skip
 
 
-def _checked(answer: Callable[..., Any]) -> Callable[..., State]:
-    def step_of(*given: int | float) -> State:
-        found = attempt(answer, *given)
+def _loss(logits: Tensor, targets: Tensor, reduction: str = "mean") -> Tensor:
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction=reduction)
+
+
+def examine_end_or_padding(answer: Callable[[list[int], int], list[int]]) -> None:
+    """08.3: the first end-of-text is the end, what follows is padding."""
+    rng = Random("08.3")
+    for length, padding in ((4, 3), (6, 0), (1, 5), (3, 1)):
+        end = rng.choice([0, 7])
+        ids = [rng.randrange(8, 500) for _ in range(length)]
+        given = [*ids, end] + [end] * padding
+        found = _as_list(attempt(answer, list(given), end))
+        expected = [*ids, end] + [IGNORE_INDEX] * padding
+        mistakes = [
+            (ids + [IGNORE_INDEX] * (padding + 1), "The true end is masked with the padding, because it has the same id."),
+            (given, "Nothing is masked: the model would be taught to say end-of-text after end-of-text."),
+            (ids + [IGNORE_INDEX] * padding + [end], "You kept the last of them. The sentence ends with the first."),
+            ([*ids, end], "The padding has vanished. A batch needs rows of one length: put −100 there."),
+            (ids, "The padding has vanished, and the end with it."),
+            (ids + [end, end] + [IGNORE_INDEX] * (padding - 1), "One too many kept: after the first end all is padding."),
+            ([IGNORE_INDEX] * length + expected[length:], "Only the end is left. The answer is what should be learnt."),
+        ]  # fmt: skip
+        _expect(found, expected, f"{_short(given)} with pad and end-of-text {end} gave {_short(found)}", mistakes)
+
+
+def examine_may_look(answer: Callable[[Tensor], Tensor]) -> None:
+    """08.4: real positions see the real ones up to themselves; no row is empty."""
+    for shown in ("..xxx", "xxx..", "xxxx", ".x", "...xxxx"):
+        real = torch.tensor([mark == "x" for mark in shown])
+        found = attempt(answer, real.clone())
+        told, size = f"real positions {shown} (x is real)", len(real)
+        if not isinstance(found, Tensor) or found.shape != (size, size):
+            raise NotYet(f"{told}: give back a tensor of shape {(size, size)}, a row for each position that looks.")
+        if found.dtype != torch.bool:
+            raise NotYet(f"{told}: the matrix should be of True and False, not {found.dtype}. Use & and |, or compare.")
+        past = torch.ones(size, size, dtype=torch.bool).tril()
+        expected = past & real
+        if torch.equal(found, past & real[:, None]) and not real.all():
+            raise NotYet(f"{told}. You masked the rows of padding. Who asks does not matter; who is asked does.")
+        _expect(found[real], expected[real], told, [(wrong[real], why) for wrong, why in _mislooked(past, real)])
+        if not found.any(dim=1).all():
+            raise NotYet(f"{told}. Right for real positions, but rows of padding are empty, and softmax of nothing is NaN.")
+
+
+def _mislooked(past: Tensor, real: Tensor) -> Mistakes:
+    return [
+        (past, "Padding is looked at. Its columns must be False for every real position."),
+        (real.expand_as(past), "The future is looked at: position 0 could copy its answer from position 1."),
+        (past.T & real, "That sees the future and not the past: tril, not triu. Rows look, columns are looked at."),
+        (past.tril(-1) & real, "A position may look at itself; the first real one has nothing else."),
+        (~(past & real), "The wrong way round: True means that it may look."),
+        (torch.eye(len(real), dtype=torch.bool), "Everyone sees only themselves. The past is what the model reads."),
+    ]
+
+
+def examine_logit_bytes(answer: Callable[[list[int], list[int], int, int], tuple[int, int]]) -> None:
+    """08.5: rows × longest × vocabulary × bytes, against labels × vocabulary × bytes."""
+    cases = (([67, 60, 41], [11, 9, 4], 151_936, 4), ([30], [7], 512, 2), ([317, 317], [11, 20], 32_000, 2))
+    for lengths, answers, vocab, size in cases:
+        found = attempt(answer, list(lengths), list(answers), vocab, size)
+        told = f"rows of {lengths} positions with {answers} labels, {vocab:,} tokens, {size} bytes a number"
         try:
-            weight, mean, square = (float(part) for part in found)
+            full, labelled = (int(number) for number in found)
         except (TypeError, ValueError):
-            raise NotYet(f"give back three numbers (weight, mean, square), not {found!r}.") from None
-        return weight, mean, square
+            raise NotYet(f"{told}: give back two numbers, (all positions, labels only), not {found!r}.") from None
+        per, rows = vocab * size, len(lengths)
+        right, few = rows * max(lengths) * per, sum(answers) * per
+        mistakes = [
+            ((few, right), "Both right, in the other order: all positions first, then labels only."),
+            ((sum(lengths) * per, few), "Padding has logits, too: every row is as long as the longest."),
+            ((max(lengths) * per, few), "That is one row. The batch has as many as `lengths`."),
+            ((right, rows * max(answers) * per), "Labels are picked out one by one; nothing needs to be padded for that."),
+            ((right, sum(number - 1 for number in answers) * per), "Every label is graded, the end too, one before it."),
+            ((right // size, few // size), "Those are numbers. Each takes bytes."),
+            ((8 * right, 8 * few), "Those are bits; a byte has eight."),
+            ((right, right - few), "The second is what the labels need, not what is saved."),
+            ((right // vocab, few // vocab), "A logit for every token of the vocabulary, at every position."),
+        ]  # fmt: skip
+        told = f"{told}: you say {full:,} and {labelled:,}"
+        _expect((full, labelled), (right, few), told, mistakes)
 
-    return step_of
 
-
-def _close(found: Sequence[float], expected: Sequence[float]) -> bool:
-    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(found, expected, strict=True))
-
-
-def examine_adamw(answer: Callable[..., State]) -> None:
-    """08.1: shrink, remember, correct, divide."""
-    found, expected = _walk(_checked(answer)), _walk(adamw)
-    if _close(found, expected):
+def _expect(found: Any, expected: Any, told: str, mistakes: Mistakes) -> None:
+    """Pass, or raise NotYet with the first mistake that gives exactly what was found."""
+    if _same(found, expected):
         return
-    slips = {
-        "l2": "the decay went into the gradient: that is L2 in Adam. The W of AdamW takes it off the weight itself.",
-        "no correction": "the running means start at 0, too small: divide by 1 − β ** step before you use them.",
-        "inside": "ε belongs outside the root. Inside, it is 10,000 times as strong when gradients are small.",
-        "no root": "divide by the root of the mean square, so that the gradient's unit cancels.",
-        "without lr": "the decay is multiplied by the learning rate too: weight * (1 − lr * weight_decay).",
-        "no decay": "the weight is not decayed. Before the step, take lr * weight_decay of it away.",
-        "after": "decay the old weight and then take the step; you decayed the step as well.",
-        "uphill": "it walks uphill: the step is subtracted.",
-    }
-    wrong = {say: _walk(lambda *given, slip=slip: adamw(*given, slip=slip)) for slip, say in slips.items()}
-    at = next(index for index in range(len(found)) if not _close([found[index]], [expected[index]]))
-    off = f"gradient {at % 4 + 1} of {GRADIENTS[at // 4]} should bring the weight to {expected[at]:.6f}, not {found[at]:.6f}."
-    raise _diagnose(found, wrong, _close, off)
+    reason = next((text for value, text in mistakes if _same(found, value)), None)
+    raise NotYet(f"{told}. {reason or f'Expected {_short(expected)}.'}")
 
 
-def _same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(found, expected, strict=True))
+def _same(found: Any, expected: Any) -> bool:
+    """Equal; numbers up to rounding, tensors with their shape."""
+    if isinstance(expected, Tensor) and expected.ndim:
+        return isinstance(found, Tensor) and found.shape == expected.shape and torch.equal(found, expected)
+    if isinstance(expected, (float, Tensor)):
+        return _number(found) == _number(expected)
+    return found == expected
 
 
-def _tensor(found: Any, shape: torch.Size) -> Tensor:
-    if not isinstance(found, Tensor) or found.shape != shape:
-        raise NotYet(f"give back one tensor of shape {tuple(shape)}, not {getattr(found, 'shape', found)!r}.")
-    return found.double()
+def _number(found: Any) -> str:
+    try:
+        return f"{float(found):.4f}"
+    except (TypeError, ValueError, RuntimeError):
+        return _short(found)
 
 
-def weigh(gradients: Sequence[Tensor], counts: Sequence[int], slip: str = "") -> Tensor:
-    """Gradients of batch means → the gradient of the mean over all label tokens, or with a planted `slip`."""
-    weights = [1 / n for n in counts] if slip == "inverse" else [1] * len(counts) if slip in ("mean", "sum") else list(counts)
-    total = torch.stack([g * weight for g, weight in zip(gradients, weights, strict=True)]).sum(dim=0)
-    divisor = {"sum": 1, "undivided": 1, "batches": len(counts)}.get(slip, sum(weights))
-    return gradients[-1] if slip == "last" else total / divisor
+def _as_list(found: Any) -> list[int]:
+    found = found.tolist() if isinstance(found, Tensor) else found
+    try:
+        return [int(number) for number in found]
+    except (TypeError, ValueError):
+        raise NotYet(f"give back a list of ids, not {found!r}.") from None
 
 
-def examine_accumulation(answer: Callable[[list[Tensor], list[int]], Tensor]) -> None:
-    """08.2: weigh each batch's mean by its label tokens."""
-    rng, counted = torch.Generator().manual_seed(82), ([8, 8, 8, 8], [97, 131, 60, 210], [5, 40])
-    cases = [([torch.randn(3, generator=rng, dtype=torch.double) for _ in counts], counts) for counts in counted]
-    found = [_tensor(attempt(answer, [g.clone() for g in case[0]], list(case[1])), case[0][0].shape) for case in cases]
-    if _same(found, [weigh(*case) for case in cases]):
-        return
-    slips = {
-        "mean": "that is the plain mean. It is right only if all batches hold equally many label tokens: weigh them.",
-        "sum": "that is the sum of the gradients. Four batches would take a step four times as long.",
-        "undivided": "they are weighted; now divide by all label tokens together.",
-        "batches": "divide by the number of tokens, not by the number of batches.",
-        "inverse": "a batch with more label tokens counts more; you divided by its tokens.",
-        "last": "that is the last batch alone. Did zero_grad come too early?",
-    }
-    wrong = {say: [weigh(*case, slip=slip) for case in cases] for slip, say in slips.items()}
-    raise _diagnose(found, wrong, _same, "that is not Σ gradient · tokens / Σ tokens, the mean over all label tokens.")
-
-
-def clip_together(gradients: Sequence[Tensor], max_norm: float, slip: str = "") -> list[Tensor]:
-    """All gradients times one factor, so that they are together at most `max_norm` long, or with a planted `slip`."""
-    if slip == "each":
-        return [clip_together([g], max_norm)[0] for g in gradients]
-    if slip == "clamp":
-        return [g.clamp(-max_norm, max_norm) for g in gradients]
-    squared = sum(float(g.square().sum()) for g in gradients)
-    norm = {"squared": squared, "added": sum(float(g.norm()) for g in gradients)}.get(slip, math.sqrt(squared))
-    factor = 1.0 if slip == "nothing" else max_norm / norm if slip == "up" else min(1.0, max_norm / norm)
-    return [g * factor for g in gradients]
-
-
-def examine_clipping(answer: Callable[[list[Tensor], float], list[Tensor]]) -> None:
-    """08.3: one norm for all, one factor, and only downwards."""
-    rng, shapes = torch.Generator().manual_seed(83), ((4, 3), (5,), (2, 2))
-    cases = [[scale * torch.randn(shape, generator=rng, dtype=torch.double) for shape in shapes] for scale in (3, 0.02, 0.25)]
-    found = [part for case in cases for part in _tensors(attempt(answer, [g.clone() for g in case], 1.0), case)]
-    if _same(found, [part for case in cases for part in clip_together(case, 1.0)]):
-        return
-    slips = {
-        "each": "each tensor was clipped by itself. That bends the direction; take one norm of all of them together.",
-        "clamp": "every number was clamped. That bends the direction; multiply all by one factor.",
-        "up": "gradients shorter than the limit were stretched to it; leave those alone.",
-        "added": "norms do not add up: take the root of the sum of squares.",
-        "squared": "that is the squared length; take the root of it.",
-        "nothing": "nothing was clipped.",
-    }
-    wrong = {say: [part for case in cases for part in clip_together(case, 1.0, slip)] for slip, say in slips.items()}
-    raise _diagnose(found, wrong, _same, "this differs from torch's. The factor is max_norm / norm, if that is below 1.")
-
-
-def _tensors(found: Any, like: list[Tensor]) -> list[Tensor]:
-    parts = list(found) if isinstance(found, list | tuple) else []
-    if len(parts) != len(like):
-        raise NotYet(f"give back a list of {len(like)} tensors, one for each that came in.")
-    return [_tensor(part, g.shape) for part, g in zip(parts, like, strict=True)]
-
-
-def stops_after(wers: Sequence[float], patience: int, min_delta: float, slip: str = "") -> int:
-    """How many validations a training sees before its patience is used up, or with a planted `slip`."""
-    best, stale, before = math.inf, 0, math.inf
-    for number, wer in enumerate(wers, start=1):
-        floors = {"relative": best * (1 - min_delta), "no delta": best, "neighbour": before - min_delta}
-        floor = floors.get(slip, best - min_delta)
-        gain = wer <= floor if slip == "not strict" else wer < floor
-        stale = stale if gain and slip == "no reset" else 0 if gain else stale + 1
-        if stale >= patience + (slip == "one more"):
-            return number - (slip == "index")
-        best, before = (best if slip == "sticky" and not gain else min(best, wer)), wer
-    return len(wers) - (slip == "index")
-
-
-def examine_stopping(answer: Callable[[list[float], int, float], int]) -> None:
-    """08.4: patience, min_delta and the best so far."""
-    found = [attempt(answer, list(wers), patience, delta) for wers, patience, delta in CURVES]
-    expected = [stops_after(*curve) for curve in CURVES]
-    if found == expected:
-        return
-    slips = {
-        "not strict": "a gain of exactly min_delta is not more than min_delta: use <.",
-        "relative": "min_delta is in units of WER, a difference, and no share of the best.",
-        "no delta": "any gain resets your patience; it must be more than min_delta.",
-        "neighbour": "compare with the best so far, not with the validation before.",
-        "no reset": "a gain sets the count of stale validations back to 0.",
-        "one more": "it stops when the count reaches patience; yours waits for one more.",
-        "index": "count validations from 1: after the first one, one was seen.",
-        "sticky": "a gain below min_delta does not reset the count, but it is the new best, and the new mark to beat.",
-    }
-    at = next(index for index in range(len(found)) if found[index] != expected[index])
-    wers, patience, delta = CURVES[at]
-    start = f"WER {wers}, patience {patience}, min_delta {delta}: gave {found[at]}, expected {expected[at]}. "
-    wrong = {start + say: [stops_after(*curve, slip=slip) for curve in CURVES] for slip, say in slips.items()}
-    otherwise = start + "Keep two numbers: the best so far, and how many validations in a row brought no gain."
-    raise _diagnose(found, wrong, operator.eq, otherwise)
+def _short(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return str(value.int().tolist()) if value.numel() < 50 else f"a tensor of shape {tuple(value.shape)}"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    text = str(value)
+    return text if len(text) <= 70 else f"{text[:40]} … {text[-25:]}"
 
 
 EXERCISES = {
     "08.1": Exercise(
-        examine_adamw,
+        examine_row_labels,
         (
-            "Five lines: two running means, their two corrections, and the new weight.",
-            "mean = 0.9 * mean + 0.1 * gradient, and the same with 0.999 and the gradient's square.",
-            "Divide the means by 1 − 0.9 ** step and 1 − 0.999 ** step, for the step only: keep the uncorrected ones.",
-            "weight * (1 - lr * weight_decay) - lr * corrected_mean / (corrected_square ** 0.5 + 1e-8)",
+            "One label a position, in the order in which they stand: audio, prompt, answer, end.",
+            "[-100] * 3 is [-100, -100, -100], and lists are joined by +.",
+            "[-100] * (audio_tokens + prompt_tokens) + answer_ids + [eos_id]",
         ),
     ),
     "08.2": Exercise(
-        examine_accumulation,
+        examine_shifted_loss,
         (
-            "A batch's gradient is a mean over its label tokens. What was the sum?",
-            "gradient * tokens is that sum; the sums of all batches add up.",
-            "Divide by sum(label_tokens) at the end.",
+            "How often is something moved by one on the way to cross_entropy? Count the slices.",
+            "logits[:, :-1] and labels[:, 1:] are as long as each other, and their i-th entries belong together.",
+            "F.cross_entropy wants [numbers, vocab] and [numbers]: cut first, flatten then. It passes over −100 by itself.",
         ),
     ),
     "08.3": Exercise(
-        examine_clipping,
+        examine_end_or_padding,
         (
-            "Imagine all gradients in one long list of numbers: how long is that vector?",
-            "norm = sum((g ** 2).sum() for g in gradients) ** 0.5",
-            "factor = min(1, max_norm / norm), the same for every tensor.",
+            "You cannot tell the end from padding by its id. By what, then?",
+            "ids.index(pad_id) is where it occurs first.",
+            "Keep ids[: first + 1]; the rest, len(ids) - first - 1 of them, is −100.",
         ),
     ),
     "08.4": Exercise(
-        examine_stopping,
+        examine_may_look,
         (
-            "Two numbers are enough: best = infinity and stale = 0.",
-            "if wer < best - min_delta: stale = 0, else stale = stale + 1; afterwards best = min(best, wer).",
-            "When stale == patience, return how many validations there have been; after the loop, return len(wers).",
+            "Two rules at once: not into the future, and not at padding. Then look for rows that are left with nothing.",
+            "torch.ones(n, n, dtype=torch.bool).tril() is the past; real[None, :] says which columns may be looked at.",
+            "A row of padding is read by nobody, so let it look at itself: | torch.eye(n, dtype=torch.bool).",
+        ),
+    ),
+    "08.5": Exercise(
+        examine_logit_bytes,
+        (
+            "How many positions have logits? Each of them has one number for every token of the vocabulary.",
+            "In a batch every row is as long as the longest: len(lengths) * max(lengths) positions.",
+            "With labels only it is sum(answers) positions, however the rows are padded.",
         ),
     ),
 }

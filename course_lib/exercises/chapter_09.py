@@ -1,237 +1,247 @@
-"""Exercises of chapter 09, decoding and measuring: a greedy loop, a cache's work, insertions, a paired draw, calibration."""
+"""Exercises of chapter 09, training: a step of AdamW, gradients added up, gradients clipped, and when to stop."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
-from numbers import Real
-from random import Random
-from statistics import fmean
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from course_lib.exercises.base import Exercise, NotYet, attempt
-from course_lib.metrics import ErrorCounts, error_counts
 
-Mistakes = Sequence[tuple[Any, str]]  # what each common mistake would give, and what to say to it
-Next = Callable[[list[int]], list[float]]
+State = tuple[float, float, float]
+"""Weight, running mean of the gradients, running mean of their squares."""
 
-END = 0
+GRADIENTS = ([0.5, -0.2, 0.9, 0.1], [3e-6, 2e-6, -1e-6, 4e-6], [-40.0, -60.0, 10.0, 0.0])
 
-
-def examine_greedy(answer: Callable[[Next, int], list[int]]) -> None:
-    """09.1: the likeliest token, again and again, until the end token or the limit."""
-    for seed, most in (("a", 8), ("b", 20), ("c", 3), ("d", 1)):
-        model = _toy_model(seed)
-        found = attempt(answer, model, most)
-        told = f"toy model {seed!r}, at most {most} tokens: you wrote {found!r}"
-        expected = _greedy(model, most)
-        mistakes = [
-            (_greedy(model, most, "keeps end"), "The end token stops the loop, but it is no part of the text."),
-            (_greedy(model, most + 1), "That is one token more than the limit allows."),
-            (_greedy(model, most - 1), "That is one token too few: the limit itself is allowed."),
-            (_greedy(model, most, "no stop"), f"Token {END} means the end: stop there."),
-            (_greedy(model, most, "no feed"), "Every step was asked the same question. Show the model what you have written."),
-            (_greedy(model, most, "last only"), "The model must see all that was written, not only the last token."),
-            (_greedy(model, most, "min"), "You took the least likely token."),
-        ]
-        _expect(found, expected, told, mistakes, f"Expected {expected}: the likeliest token, append it, ask again.")
+CURVES = (
+    ([0.5, 0.5, 0.5, 0.5], 2, 0.0),
+    ([0.5, 0.75, 0.25, 0.75, 0.75, 0.125], 2, 0.0),
+    ([0.5, 0.375, 0.25, 0.125], 2, 0.125),
+    ([0.5, 0.4375, 0.375, 0.3125, 0.25], 2, 0.09375),
+    ([0.75, 0.5, 0.25], 2, 0.125),
+    ([0.5, 0.25, 0.5, 0.375, 0.3125, 0.28125], 3, 0.0),
+    ([0.5, 0.484375, 0.46875, 0.453125], 2, 0.25),
+    ([0.25, 0.21875, 0.1875, 0.15625], 2, 0.0625),
+)
+"""WER after each validation, patience, min_delta; all exact in binary, so that < and ≤ can be told apart."""
 
 
-def _toy_model(seed: str) -> Next:
-    """Probabilities of five tokens that depend on all that was written; the end gets likelier with every token, but in "c"."""
-
-    def after(ids: list[int]) -> list[float]:
-        rng = Random(f"09.1 {seed} {ids}")
-        weights = [0.06 * len(ids) ** 2 * (seed != "c"), *(rng.random() + 0.1 for _ in range(4))]
-        return [weight / sum(weights) for weight in weights]
-
-    return after
+def _diagnose(found: Any, wrong: dict[str, Any], same: Callable[[Any, Any], bool], otherwise: str) -> NotYet:
+    """The mistake whose results are those that were found; `wrong` maps what to say to the results of that mistake."""
+    return NotYet(next((say for say, results in wrong.items() if same(found, results)), otherwise))
 
 
-def _greedy(model: Next, most: int, slip: str = "") -> list[int]:
-    """The loop, or one with a planted slip."""
-    ids: list[int] = []
-    for _ in range(most):
-        chances = model([] if slip == "no feed" else ids[-1:] if slip == "last only" else list(ids))
-        token = chances.index(min(chances) if slip == "min" else max(chances))
-        if token == END and slip != "no stop":
-            return [*ids, token] if slip == "keeps end" else ids
-        ids.append(token)
-    return ids
+def adamw(
+    weight: float, gradient: float, mean: float, square: float, step: int, lr: float, decay: float, slip: str = ""
+) -> State:
+    """One step of AdamW on a number (Loshchilov & Hutter 2019, algorithm 2), or with a planted `slip`."""
+    if slip == "l2":
+        gradient = gradient + decay * weight
+    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+    slow, fast = (mean, square) if slip == "no correction" else (mean / (1 - 0.9**step), square / (1 - 0.999**step))
+    root = fast if slip == "no root" else math.sqrt(fast + 1e-8) if slip == "inside" else math.sqrt(fast)
+    move = lr * slow / (root + (0.0 if slip == "inside" else 1e-8))
+    shrink = {"l2": 1.0, "no decay": 1.0, "without lr": 1 - decay}.get(slip, 1 - lr * decay)
+    if slip == "after":
+        return (weight - move) * shrink, mean, square
+    return weight * shrink + (move if slip == "uphill" else -move), mean, square
 
 
-def examine_positions(answer: Callable[[int, int], tuple[int, int]]) -> None:
-    """09.2: positions multiplied for `steps` tokens after a prefix, without a cache and with one."""
-    for prefix, steps in ((56, 11), (30, 1), (1, 5), (1500, 200)):
-        found = attempt(answer, prefix, steps)
-        told = f"a prefix of {prefix}, {steps} tokens written (the end among them): you say {found!r}"
-        plain, kept = prefix * steps + steps * (steps - 1) // 2, prefix + steps - 1
-        if not isinstance(found, (tuple, list)) or len(found) != 2:
-            raise NotYet(f"{told}. Give back two numbers: without a cache, with one.")
-        if plain != kept and tuple(found) == (kept, plain):
-            raise NotYet(f"{told}. The other way round: first without a cache, then with one.")
-        mistakes = [
-            (prefix * steps, "Without a cache the text so far is read again as well, and it grows by one each step."),
-            (plain + steps, "The first token is written after the prefix alone: there is no text yet to read."),
-            (kept, "That is the count with a cache; without one, every step reads everything again."),
-        ]
-        _expect(found[0], plain, told, mistakes, f"Without a cache: {prefix} + {prefix + 1} + …, {steps} terms, is {plain:,}.")
-        mistakes = [
-            (prefix + steps, "The last token is written, but nobody reads it: the loop is over."),
-            (steps, "The prefix has to be read once, cache or not."),
-            (prefix, "The tokens that were written have to be read, too, each once."),
-            (plain, "That is the count without a cache. With one, every position is multiplied once."),
-        ]
-        _expect(found[1], kept, told, mistakes, f"With a cache every position is multiplied once: {kept:,}.")
+def _walk(step_of: Callable[..., Any]) -> list[float]:
+    """The weights that a rule walks through, for all rows of gradients."""
+    weights = []
+    for row in GRADIENTS:
+        state: State = (2.0, 0.0, 0.0)
+        for step, gradient in enumerate(row, start=1):
+            state = step_of(state[0], gradient, state[1], state[2], step, 0.1, 0.3)
+            weights.append(state[0])
+    return weights
 
 
-REFERENCES = ["ja", "det regner i dag", "hun har en rød cykel", "nej tak"]
-HEARD = ["ja ja ja", "det regner i dag", "hun har rød cykel", "nej mange tak"]
-
-
-def examine_insertions(answer: Callable[[list[str], list[str]], float]) -> None:
-    """09.3: inserted words over the words of the references."""
-    cases = [(REFERENCES, HEARD), (REFERENCES[:2], HEARD[:2]), (REFERENCES[1:3], ["det sner meget i dag", "hun har"])]
-    for said, heard in cases:
-        found = attempt(answer, list(said), list(heard))
-        counts = error_counts(said, heard)
-        total = sum(counts, ErrorCounts())
-        lengths = [sum(len(text.split()) for text in texts) for texts in (said, heard)]
-        told = f"{said} heard as {heard}: you say {found!r}"
-        mistakes = [
-            (total.rate, "That is the whole word error rate; only insertions are asked for."),
-            (total.insertions / lengths[1], "You divided by the words written. A system that babbles would look better."),
-            (fmean(c.insertions / c.reference_length for c in counts), "A mean of the clips' rates. Add up, divide once."),
-            (float(total.insertions), "That is how many. Divide by the words that were said."),
-            ((lengths[1] - lengths[0]) / lengths[0], "Words written minus said: a word lost hides a word made up. Align them."),
-            (total.deletions / lengths[0], "Those are deletions: words said and not written."),
-        ]
-        expected = total.insertions / lengths[0]
-        _expect(found, expected, told, mistakes, f"Expected {expected:.4f}: error_counts(…) has .insertions, clip by clip.")
-
-
-Counts = list[int]
-
-
-def examine_paired(answer: Callable[[Counts, Counts, Counts, Counts], float]) -> None:
-    """09.4: the difference of two word error rates on one draw of clips."""
-    rng = Random("09.4")
-    for clips in (5, 12, 40):
-        words = [rng.randint(1, 9) for _ in range(clips)]
-        first = [rng.randint(0, count) for count in words]
-        second = [rng.randint(0, count) for count in words]
-        draw = [rng.randrange(clips) for _ in range(clips)]
-        found = attempt(answer, list(first), list(second), list(words), list(draw))
-        expected = _rate(second, words, draw) - _rate(first, words, draw)
-        every, once, more = list(range(clips)), sorted(set(draw)), sum(second[i] - first[i] for i in draw)
-        told = f"{clips} clips, of which {len(once)} were drawn: you say {found!r}"
-        mistakes = [
-            (-expected, "The sign: second minus first, so that below zero the second is better."),
-            (_rate(second, words, every) - _rate(first, words, every), "That is the difference on all clips. Use `draw`."),
-            (_rate(second, words, draw) - _rate(first, words, every), "Draw for both systems: that is the pairing."),
-            (_rate(second, words, every) - _rate(first, words, draw), "Draw for both systems: that is the pairing."),
-            (more / sum(words), "Divide by the words of the clips that were *drawn*; other clips, other words."),
-            (fmean((second[i] - first[i]) / words[i] for i in draw), "A mean of the clips' rates. Add up first, divide once."),
-            (_rate(second, words, once) - _rate(first, words, once), "A clip that is drawn twice counts twice."),
-            (more, "Errors, but not a rate: divide by the words drawn."),
-        ]
-        _expect(found, expected, told, mistakes, f"Expected {expected:.4f}: sums over the clips in `draw`.")
-
-
-def _rate(errors: Counts, words: Counts, clips: Counts) -> float:
-    return sum(errors[i] for i in clips) / sum(words[i] for i in clips)
-
-
-def examine_calibration(answer: Callable[[list[float], list[bool], int], float]) -> None:
-    """09.5: expected calibration error over bins of equal width."""
-    rng = Random("09.5")
-    for clips, bins in ((6, 2), (30, 5), (50, 10)):
-        # Never on an edge: which bin has 0.2 is a convention.
-        sure = [rng.randrange(bins) / bins + rng.uniform(0.1, 0.9) / bins for _ in range(clips)]
-        sure[:2] = [0.97, 0.99]
-        right = [rng.random() < 0.4 + 0.4 * value for value in sure]
-        found = attempt(answer, list(sure), list(right), bins)
-        groups = _groups(sure, right, bins)
-        expected = sum(len(group) * abs(_gap(group)) for group in groups) / clips
-        gaps = [_gap(group) for group in groups]
-        told, cancelled = f"{clips} clips in {bins} bins: you say {found!r}", "Too sure here and too shy there cancelled out."
-        single = "That compares clip by clip, and one clip is right or wrong, never 80 % right. First average within a bin."
-        mistakes = [
-            (fmean(map(abs, gaps)), "A bin of one clip counted like a bin of thirty. Weigh each by its clips."),
-            (sum(map(abs, gaps)) / bins, "You divided by all bins, also empty ones. Weigh each bin by its clips."),
-            (fmean(right) - fmean(sure), f"{cancelled} Take |accuracy − confidence| of each bin."),
-            (fmean(sure) - fmean(right), f"{cancelled} Take |accuracy − confidence| of each bin."),
-            (fmean(abs(is_right - value) for value, is_right in zip(sure, right, strict=True)), single),
-            (max(map(abs, gaps)), "That is the worst bin (the *maximum* calibration error). Asked is the average."),
-        ]
-        _expect(found, expected, told, mistakes, f"Expected {expected:.4f}. Bin number: int(confidence * bins).")
-
-
-def _groups(sure: list[float], right: list[bool], bins: int) -> list[list[tuple[float, bool]]]:
-    pairs = list(zip(sure, right, strict=True))
-    groups = [[pair for pair in pairs if int(pair[0] * bins) == place] for place in range(bins)]
-    return [group for group in groups if group]
-
-
-def _gap(group: list[tuple[float, bool]]) -> float:
-    return fmean(is_right for _, is_right in group) - fmean(value for value, _ in group)
-
-
-def _expect(found: Any, expected: Any, told: str, mistakes: Mistakes, otherwise: str) -> None:
-    """Pass, or raise NotYet with the first mistake that gives exactly what was found."""
-    if _same(found, expected):
-        return
-    reason = next((text for value, text in mistakes if value is not None and _same(found, value)), otherwise)
-    raise NotYet(f"{told}. {reason}")
-
-
-def _same(found: Any, expected: Any) -> bool:
-    if isinstance(expected, list):
+def _checked(answer: Callable[..., Any]) -> Callable[..., State]:
+    def step_of(*given: int | float) -> State:
+        found = attempt(answer, *given)
         try:
-            return [int(token) for token in found] == expected
+            weight, mean, square = (float(part) for part in found)
         except (TypeError, ValueError):
-            return False
-    number = isinstance(found, Real) or getattr(found, "ndim", None) == 0
-    return number and math.isclose(float(found), expected, rel_tol=1e-6, abs_tol=1e-9)
+            raise NotYet(f"give back three numbers (weight, mean, square), not {found!r}.") from None
+        return weight, mean, square
+
+    return step_of
+
+
+def _close(found: Sequence[float], expected: Sequence[float]) -> bool:
+    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(found, expected, strict=True))
+
+
+def examine_adamw(answer: Callable[..., State]) -> None:
+    """09.1: shrink, remember, correct, divide."""
+    found, expected = _walk(_checked(answer)), _walk(adamw)
+    if _close(found, expected):
+        return
+    slips = {
+        "l2": "the decay went into the gradient: that is L2 in Adam. The W of AdamW takes it off the weight itself.",
+        "no correction": "the running means start at 0, too small: divide by 1 − β ** step before you use them.",
+        "inside": "ε belongs outside the root. Inside, it is 10,000 times as strong when gradients are small.",
+        "no root": "divide by the root of the mean square, so that the gradient's unit cancels.",
+        "without lr": "the decay is multiplied by the learning rate too: weight * (1 − lr * weight_decay).",
+        "no decay": "the weight is not decayed. Before the step, take lr * weight_decay of it away.",
+        "after": "decay the old weight and then take the step; you decayed the step as well.",
+        "uphill": "it walks uphill: the step is subtracted.",
+    }
+    wrong = {say: _walk(lambda *given, slip=slip: adamw(*given, slip=slip)) for slip, say in slips.items()}
+    at = next(index for index in range(len(found)) if not _close([found[index]], [expected[index]]))
+    off = f"gradient {at % 4 + 1} of {GRADIENTS[at // 4]} should bring the weight to {expected[at]:.6f}, not {found[at]:.6f}."
+    raise _diagnose(found, wrong, _close, off)
+
+
+def _same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
+    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(found, expected, strict=True))
+
+
+def _tensor(found: Any, shape: torch.Size) -> Tensor:
+    if not isinstance(found, Tensor) or found.shape != shape:
+        raise NotYet(f"give back one tensor of shape {tuple(shape)}, not {getattr(found, 'shape', found)!r}.")
+    return found.double()
+
+
+def weigh(gradients: Sequence[Tensor], counts: Sequence[int], slip: str = "") -> Tensor:
+    """Gradients of batch means → the gradient of the mean over all label tokens, or with a planted `slip`."""
+    weights = [1 / n for n in counts] if slip == "inverse" else [1] * len(counts) if slip in ("mean", "sum") else list(counts)
+    total = torch.stack([g * weight for g, weight in zip(gradients, weights, strict=True)]).sum(dim=0)
+    divisor = {"sum": 1, "undivided": 1, "batches": len(counts)}.get(slip, sum(weights))
+    return gradients[-1] if slip == "last" else total / divisor
+
+
+def examine_accumulation(answer: Callable[[list[Tensor], list[int]], Tensor]) -> None:
+    """09.2: weigh each batch's mean by its label tokens."""
+    rng, counted = torch.Generator().manual_seed(82), ([8, 8, 8, 8], [97, 131, 60, 210], [5, 40])
+    cases = [([torch.randn(3, generator=rng, dtype=torch.double) for _ in counts], counts) for counts in counted]
+    found = [_tensor(attempt(answer, [g.clone() for g in case[0]], list(case[1])), case[0][0].shape) for case in cases]
+    if _same(found, [weigh(*case) for case in cases]):
+        return
+    slips = {
+        "mean": "that is the plain mean. It is right only if all batches hold equally many label tokens: weigh them.",
+        "sum": "that is the sum of the gradients. Four batches would take a step four times as long.",
+        "undivided": "they are weighted; now divide by all label tokens together.",
+        "batches": "divide by the number of tokens, not by the number of batches.",
+        "inverse": "a batch with more label tokens counts more; you divided by its tokens.",
+        "last": "that is the last batch alone. Did zero_grad come too early?",
+    }
+    wrong = {say: [weigh(*case, slip=slip) for case in cases] for slip, say in slips.items()}
+    raise _diagnose(found, wrong, _same, "that is not Σ gradient · tokens / Σ tokens, the mean over all label tokens.")
+
+
+def clip_together(gradients: Sequence[Tensor], max_norm: float, slip: str = "") -> list[Tensor]:
+    """All gradients times one factor, so that they are together at most `max_norm` long, or with a planted `slip`."""
+    if slip == "each":
+        return [clip_together([g], max_norm)[0] for g in gradients]
+    if slip == "clamp":
+        return [g.clamp(-max_norm, max_norm) for g in gradients]
+    squared = sum(float(g.square().sum()) for g in gradients)
+    norm = {"squared": squared, "added": sum(float(g.norm()) for g in gradients)}.get(slip, math.sqrt(squared))
+    factor = 1.0 if slip == "nothing" else max_norm / norm if slip == "up" else min(1.0, max_norm / norm)
+    return [g * factor for g in gradients]
+
+
+def examine_clipping(answer: Callable[[list[Tensor], float], list[Tensor]]) -> None:
+    """09.3: one norm for all, one factor, and only downwards."""
+    rng, shapes = torch.Generator().manual_seed(83), ((4, 3), (5,), (2, 2))
+    cases = [[scale * torch.randn(shape, generator=rng, dtype=torch.double) for shape in shapes] for scale in (3, 0.02, 0.25)]
+    found = [part for case in cases for part in _tensors(attempt(answer, [g.clone() for g in case], 1.0), case)]
+    if _same(found, [part for case in cases for part in clip_together(case, 1.0)]):
+        return
+    slips = {
+        "each": "each tensor was clipped by itself. That bends the direction; take one norm of all of them together.",
+        "clamp": "every number was clamped. That bends the direction; multiply all by one factor.",
+        "up": "gradients shorter than the limit were stretched to it; leave those alone.",
+        "added": "norms do not add up: take the root of the sum of squares.",
+        "squared": "that is the squared length; take the root of it.",
+        "nothing": "nothing was clipped.",
+    }
+    wrong = {say: [part for case in cases for part in clip_together(case, 1.0, slip)] for slip, say in slips.items()}
+    raise _diagnose(found, wrong, _same, "this differs from torch's. The factor is max_norm / norm, if that is below 1.")
+
+
+def _tensors(found: Any, like: list[Tensor]) -> list[Tensor]:
+    parts = list(found) if isinstance(found, list | tuple) else []
+    if len(parts) != len(like):
+        raise NotYet(f"give back a list of {len(like)} tensors, one for each that came in.")
+    return [_tensor(part, g.shape) for part, g in zip(parts, like, strict=True)]
+
+
+def stops_after(wers: Sequence[float], patience: int, min_delta: float, slip: str = "") -> int:
+    """How many validations a training sees before its patience is used up, or with a planted `slip`."""
+    best, stale, before = math.inf, 0, math.inf
+    for number, wer in enumerate(wers, start=1):
+        floors = {"relative": best * (1 - min_delta), "no delta": best, "neighbour": before - min_delta}
+        floor = floors.get(slip, best - min_delta)
+        gain = wer <= floor if slip == "not strict" else wer < floor
+        stale = stale if gain and slip == "no reset" else 0 if gain else stale + 1
+        if stale >= patience + (slip == "one more"):
+            return number - (slip == "index")
+        best, before = (best if slip == "sticky" and not gain else min(best, wer)), wer
+    return len(wers) - (slip == "index")
+
+
+def examine_stopping(answer: Callable[[list[float], int, float], int]) -> None:
+    """09.4: patience, min_delta and the best so far."""
+    found = [attempt(answer, list(wers), patience, delta) for wers, patience, delta in CURVES]
+    expected = [stops_after(*curve) for curve in CURVES]
+    if found == expected:
+        return
+    slips = {
+        "not strict": "a gain of exactly min_delta is not more than min_delta: use <.",
+        "relative": "min_delta is in units of WER, a difference, and no share of the best.",
+        "no delta": "any gain resets your patience; it must be more than min_delta.",
+        "neighbour": "compare with the best so far, not with the validation before.",
+        "no reset": "a gain sets the count of stale validations back to 0.",
+        "one more": "it stops when the count reaches patience; yours waits for one more.",
+        "index": "count validations from 1: after the first one, one was seen.",
+        "sticky": "a gain below min_delta does not reset the count, but it is the new best, and the new mark to beat.",
+    }
+    at = next(index for index in range(len(found)) if found[index] != expected[index])
+    wers, patience, delta = CURVES[at]
+    start = f"WER {wers}, patience {patience}, min_delta {delta}: gave {found[at]}, expected {expected[at]}. "
+    wrong = {start + say: [stops_after(*curve, slip=slip) for curve in CURVES] for slip, say in slips.items()}
+    otherwise = start + "Keep two numbers: the best so far, and how many validations in a row brought no gain."
+    raise _diagnose(found, wrong, operator.eq, otherwise)
 
 
 EXERCISES = {
     "09.1": Exercise(
-        examine_greedy,
+        examine_adamw,
         (
-            "Start with an empty list. Ask next_probabilities(ids); which token has the highest probability?",
-            "max(range(len(p)), key=p.__getitem__) is the place of the largest number in p.",
-            "for _ in range(max_new_tokens): ask, pick; a 0 means return what you have. And return behind the loop.",
+            "Five lines: two running means, their two corrections, and the new weight.",
+            "mean = 0.9 * mean + 0.1 * gradient, and the same with 0.999 and the gradient's square.",
+            "Divide the means by 1 − 0.9 ** step and 1 − 0.999 ** step, for the step only: keep the uncorrected ones.",
+            "weight * (1 - lr * weight_decay) - lr * corrected_mean / (corrected_square ** 0.5 + 1e-8)",
         ),
     ),
     "09.2": Exercise(
-        examine_positions,
+        examine_accumulation,
         (
-            "Take a pencil, 3 positions and 2 tokens. Step 1 reads all 3. What does step 2 read, without a cache and with?",
-            "Without: prefix, prefix + 1, prefix + 2, …, one term a step. With: prefix, then 1, 1, …",
-            "sum(prefix + step for step in range(steps)), and prefix + (steps - 1).",
+            "A batch's gradient is a mean over its label tokens. What was the sum?",
+            "gradient * tokens is that sum; the sums of all batches add up.",
+            "Divide by sum(label_tokens) at the end.",
         ),
     ),
     "09.3": Exercise(
-        examine_insertions,
+        examine_clipping,
         (
-            "An insertion is a step of the alignment, not a difference of lengths. Who has the alignment?",
-            "error_counts(references, hypotheses) gives one ErrorCounts a clip, with .insertions and .reference_length.",
-            "Sum of .insertions over all clips, divided by the sum of .reference_length.",
+            "Imagine all gradients in one long list of numbers: how long is that vector?",
+            "norm = sum((g ** 2).sum() for g in gradients) ** 0.5",
+            "factor = min(1, max_norm / norm), the same for every tensor.",
         ),
     ),
     "09.4": Exercise(
-        examine_paired,
+        examine_stopping,
         (
-            "`draw` is a list of clip numbers; some come twice, some never. Both systems get the same list.",
-            "Errors of the second system on the draw: sum(second[i] for i in draw). Words: sum(words[i] for i in draw).",
-            "(errors of the second − errors of the first) / words, all three over the draw.",
-        ),
-    ),
-    "09.5": Exercise(
-        examine_calibration,
-        (
-            "Put each clip into bin int(confidence * bins). What is compared is one pair of means a bin.",
-            "In a bin: the share of clips that are right, minus the mean confidence, without its sign.",
-            "Weigh each bin by its number of clips, add up, divide by all clips. Empty bins have nothing to add.",
+            "Two numbers are enough: best = infinity and stale = 0.",
+            "if wer < best - min_delta: stale = 0, else stale = stale + 1; afterwards best = min(best, wer).",
+            "When stale == patience, return how many validations there have been; after the loop, return len(wers).",
         ),
     ),
 }

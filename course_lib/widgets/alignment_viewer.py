@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_lib.audio import SAMPLE_RATE
-from course_lib.ctc import Span, forced_alignment, greedy_decode, label_spans
-from course_lib.mel import HOP_LENGTH
-from course_lib.plots import INK, SOFT, plot_rows
-from course_lib.stage_b import CtcRecogniser
-from course_lib.subwords import WORD_START
+from course_lib.ctc.paths import Span, forced_alignment, greedy_decode, label_spans
+from course_lib.ctc.recogniser import StageBRecogniser
+from course_lib.sound.audio import SAMPLE_RATE
+from course_lib.sound.mel import HOP_LENGTH
+from course_lib.sound.plots import INK, SOFT, plot_rows
+from course_lib.text.vocabulary import WORD_START
 from course_lib.widgets.clip_slider import ClipSlider, audio_html
 from course_lib.widgets.mel_explorer import TICKS_HZ, frequency_ticks
 
@@ -57,7 +57,7 @@ class AlignedClip:
 
 
 @torch.no_grad()
-def align_clip(recogniser: CtcRecogniser, waveform: Float[Tensor, "samples"], text: str, caption: str = "") -> AlignedClip:
+def align_clip(recogniser: StageBRecogniser, waveform: Float[Tensor, "samples"], text: str, caption: str = "") -> AlignedClip:
     """Run a recogniser over a clip (16 kHz mono) and align its posteriors with the text that was spoken.
 
     Without dropout and SpecAugment, also in the midst of a training. `caption` is the text unless given.

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_lib.audio import SAMPLE_RATE
+from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.widgets.base import Demo, figure_to_png
 
 

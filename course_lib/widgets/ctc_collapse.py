@@ -6,8 +6,8 @@ import ipywidgets
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon
 
-from course_lib.ctc import count_paths, frames_needed, label_spans, read_path
-from course_lib.plots import INK, SOFT
+from course_lib.ctc.paths import count_paths, frames_needed, label_spans, read_path
+from course_lib.sound.plots import INK, SOFT
 from course_lib.widgets.base import Demo, figure_to_png
 
 MOST_FRAMES = 16

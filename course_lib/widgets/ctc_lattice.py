@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_lib.ctc import forward_scores, lattice_states, may_skip
-from course_lib.plots import INK
+from course_lib.ctc.paths import forward_scores, lattice_states, may_skip
+from course_lib.sound.plots import INK
 from course_lib.widgets.base import Demo, figure_to_png
 
 

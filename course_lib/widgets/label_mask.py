@@ -20,10 +20,10 @@ from matplotlib.patches import Rectangle
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from course_lib.batches import SpeechBatch
-from course_lib.prompt import IGNORE_INDEX, position_ids
-from course_lib.scramble import SILENCE
-from course_lib.slam import SlamASR
+from course_lib.data.batches import SpeechBatch
+from course_lib.language_model.denoising import SILENCE
+from course_lib.language_model.prompt import IGNORE_INDEX, position_ids
+from course_lib.slam.model import SlamASR
 from course_lib.widgets.base import Demo, figure_to_png
 
 Kind = Literal["audio", "prompt", "answer", "padding"]

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from course_lib.audio import SAMPLE_RATE
-from course_lib.mel import MelRecipe, hz_to_mel, mel_filter_bank, recipe_log_mel
-from course_lib.plots import INK, SOFT, plot_rows
+from course_lib.sound.audio import SAMPLE_RATE
+from course_lib.sound.mel import MelRecipe, hz_to_mel, mel_filter_bank, recipe_log_mel
+from course_lib.sound.plots import INK, SOFT, plot_rows
 from course_lib.widgets.base import Demo, figure_to_png
 
 TICKS_HZ = (250, 500, 1000, 2000, 4000)

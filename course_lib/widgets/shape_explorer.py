@@ -5,9 +5,9 @@ import html
 import ipywidgets
 from matplotlib.figure import Figure
 
-from course_lib.ledger import shape_ledger
-from course_lib.mel import WHISPER_SECONDS
-from course_lib.whisper_layers import count_multiplications
+from course_lib.encoder.whisper_layers import count_multiplications
+from course_lib.sound.mel import WHISPER_SECONDS
+from course_lib.sound.shape_table import shape_table
 from course_lib.widgets.base import Demo, figure_to_png
 
 LLM_DIMS = {
@@ -25,21 +25,21 @@ FEATURE_SECONDS = 0.02
 def describe_shapes(seconds: float, k: int, llm_dim: int, padded: bool) -> str:
     """A table of shapes as HTML, then what it costs and what falls off the end."""
     length = WHISPER_SECONDS if padded else seconds
-    ledger = shape_ledger(length, k=k, llm_dim=llm_dim)
+    shapes = shape_table(length, k=k, llm_dim=llm_dim)
     rows = "".join(
         f"<tr><td>{html.escape(station)}</td><td>[{', '.join(f'{size:,}' for size in shape)}]</td>"
         f"<td>{shape[0] / length:,.1f}</td></tr>"
-        for station, shape in ledger.items()
+        for station, shape in shapes.items()
     )
     head = "<tr><th>station</th><th>shape</th><th>rows a second</th></tr>"
-    return f"<table cellpadding='5'>{head}{rows}</table>{_remarks(seconds, k, padded, ledger['features'][0])}"
+    return f"<table cellpadding='5'>{head}{rows}</table>{_remarks(seconds, k, padded, shapes['features'][0])}"
 
 
 def draw_shapes(seconds: float, k: int, padded: bool) -> Figure:
     """The last half second of the clip in three lanes: frames, features, audio tokens; hatched rows make no token."""
     length = WHISPER_SECONDS if padded else seconds
-    ledger = shape_ledger(length, k=k)
-    frames, features, tokens = (ledger[station][0] for station in ("log-mel", "features", "audio tokens"))
+    shapes = shape_table(length, k=k)
+    frames, features, tokens = (shapes[station][0] for station in ("log-mel", "features", "audio tokens"))
     figure = Figure(figsize=(7, 1.9))
     axes = figure.subplots()
     _draw_lane(axes, 2, frames, FEATURE_SECONDS / 2)
@@ -65,7 +65,7 @@ def _remarks(seconds: float, k: int, padded: bool, features: int) -> str:
     cost = sum(count_multiplications(features).values())
     lines = [f"The encoder multiplies {cost / 1e9:,.2f} billion times."]
     if padded:
-        sound = shape_ledger(seconds)["features"][0]
+        sound = shape_table(seconds)["features"][0]
         alone = sum(count_multiplications(sound).values())
         lines.append(
             f"Only {sound:,} of {features:,} features are sound; without padding it would cost {cost / alone:,.1f} times less."

@@ -7,10 +7,10 @@ import ipywidgets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_lib.audio import SAMPLE_RATE
-from course_lib.decoding import Step, Trace
-from course_lib.mel import HOP_LENGTH
-from course_lib.plots import INK, SOFT, plot_rows
+from course_lib.slam.decoding import Step, Trace
+from course_lib.sound.audio import SAMPLE_RATE
+from course_lib.sound.mel import HOP_LENGTH
+from course_lib.sound.plots import INK, SOFT, plot_rows
 from course_lib.widgets.base import Demo, figure_to_png
 
 END = "⏹"

@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from course_lib.audio import SAMPLE_RATE
-from course_lib.mel import HOP_LENGTH, whisper_log_mel
-from course_lib.plots import INK, SOFT, plot_rows
-from course_lib.scramble import SILENCE
-from course_lib.slam import SlamASR
+from course_lib.language_model.denoising import SILENCE
+from course_lib.slam.model import SlamASR
+from course_lib.sound.audio import SAMPLE_RATE
+from course_lib.sound.mel import HOP_LENGTH, whisper_log_mel
+from course_lib.sound.plots import INK, SOFT, plot_rows
 from course_lib.widgets.clip_slider import ClipSlider, audio_html
 
 CURSOR = "#e08a1e"

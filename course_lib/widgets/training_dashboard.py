@@ -12,8 +12,8 @@ import ipywidgets
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from course_lib.metrics import align
-from course_lib.plots import INK
+from course_lib.sound.plots import INK
+from course_lib.text.metrics import align
 from course_lib.widgets.base import Demo, figure_to_png
 
 LISTENS = 1.5

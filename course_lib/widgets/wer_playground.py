@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from course_lib.metrics import Alignment, ErrorCounts, Operation, align, edit_table, error_counts
-from course_lib.text import normalise
+from course_lib.text.metrics import Alignment, ErrorCounts, Operation, align, edit_table, error_counts
+from course_lib.text.normalise import normalise
 from course_lib.widgets.base import Demo, figure_to_png
 
 LOOKS = {

@@ -6,9 +6,9 @@ from collections.abc import Callable
 import ipywidgets
 from matplotlib.figure import Figure
 
-from course_lib.audio import SAMPLE_RATE, AudioError, load_audio
-from course_lib.mel import whisper_log_mel
-from course_lib.plots import plot_rows, plot_waveform
+from course_lib.sound.audio import SAMPLE_RATE, AudioError, load_audio
+from course_lib.sound.mel import whisper_log_mel
+from course_lib.sound.plots import plot_rows, plot_waveform
 from course_lib.widgets.base import Demo, figure_to_png
 
 Transcribe = Callable[[list], list[str]]

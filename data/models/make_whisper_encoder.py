@@ -16,8 +16,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from course_lib.encoder_layers import sinusoidal_positions
-from course_lib.whisper_files import POSITIONS
+from course_lib.encoder.positions import sinusoidal_positions
+from course_lib.encoder.whisper import POSITIONS
 
 HERE = Path(__file__).parent
 PREFIX = "model.encoder."

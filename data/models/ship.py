@@ -11,9 +11,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from course_lib.checkpoints import save_weights
-from course_lib.stage_b import CONFIG_NAME as STAGE_B_CONFIG_NAME
+from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
 from course_lib.systems import CONFIG_NAME as SLAM_CONFIG_NAME
+from course_lib.training.checkpoints import save_weights
 
 FILES = {
     SLAM_CONFIG_NAME: SLAM_CONFIG_NAME,

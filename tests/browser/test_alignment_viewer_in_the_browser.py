@@ -9,15 +9,15 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 CELL = """
 import torch
-from course_lib.audio import load_audio
-from course_lib.datasets import load_examples
-from course_lib.encoders import TinyEncoder
-from course_lib.stage_b import CtcRecogniser
-from course_lib.text import CharVocabulary
+from course_lib.sound.audio import load_audio
+from course_lib.data.datasets import load_examples
+from course_lib.encoder.tiny import StageBEncoder
+from course_lib.ctc.recogniser import StageBRecogniser
+from course_lib.text.vocabulary import CharVocabulary
 from course_lib.widgets.alignment_viewer import AlignmentViewer, align_clip
 
 torch.manual_seed(0)
-recogniser = CtcRecogniser(TinyEncoder(24, 1, 2, 48), CharVocabulary())
+recogniser = StageBRecogniser(StageBEncoder(24, 1, 2, 48), CharVocabulary())
 examples = load_examples("data/audio/asr.csv", "test")
 chosen = [example for example in examples if example.text in ("turisten har fundet kortet", "saks")]
 AlignmentViewer([align_clip(recogniser, load_audio(example.path), example.text) for example in chosen])

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer
 
-from course_lib.audio import SAMPLE_RATE, load_audio
-from course_lib.cache import SHIPPED_CSV, find_model
 from course_lib.config import load_config
-from course_lib.datasets import load_examples
-from course_lib.ledger import shape_ledger
+from course_lib.data.datasets import load_examples
+from course_lib.files import SHIPPED_CSV, find_model
+from course_lib.sound.audio import SAMPLE_RATE, load_audio
+from course_lib.sound.shape_table import shape_table
 from course_lib.systems import CONFIG_NAME, SHIPPED_SLAM, SlamConfig
 from course_lib.widgets.label_mask import piece_of
 
@@ -18,8 +18,8 @@ SCREENSHOTS = Path(__file__).parent / "screenshots"
 TEXTS = ("har du en frø", "saks")
 
 CELL = f"""
-from course_lib.audio import load_audio
-from course_lib.datasets import load_examples
+from course_lib.sound.audio import load_audio
+from course_lib.data.datasets import load_examples
 from course_lib.systems import load_slam
 from course_lib.widgets.label_mask import LabelMaskInspector, inspect_clips
 
@@ -41,9 +41,9 @@ def wait_for_text(page: Any, text: str) -> None:
 
 
 def audio_tokens(text: str, k: int) -> int:
-    """How many the shape ledger predicts for the clip of this text."""
+    """How many the shape table predicts for the clip of this text."""
     waveform = load_audio(next(clip.path for clip in load_examples(str(SHIPPED_CSV), "test") if clip.text == text))
-    return shape_ledger(len(waveform) / SAMPLE_RATE, k=k)["audio tokens"][0]
+    return shape_table(len(waveform) / SAMPLE_RATE, k=k)["audio tokens"][0]
 
 
 def answer_pieces(text: str) -> list[str]:

@@ -8,9 +8,9 @@ import pytest
 SCREENSHOTS = Path(__file__).parent / "screenshots"
 
 CELL = """
-from course_lib.audio import load_audio
-from course_lib.datasets import load_examples
-from course_lib.decoding import trace_greedy
+from course_lib.sound.audio import load_audio
+from course_lib.data.datasets import load_examples
+from course_lib.slam.decoding import trace_greedy
 from course_lib.systems import load_slam
 from course_lib.widgets.token_by_token import TokenByToken
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-CHAPTERS = ("04", "05", "06", "07", "08", "09")
+CHAPTERS = ("04", "05", "07", "08", "09", "10")
 ANSWERS = [runpy.run_path(str(Path(__file__).with_name(f"test_chapter_{chapter}.py"))) for chapter in CHAPTERS]
 SOLUTIONS = {key: solution for answers in ANSWERS for key, solution in answers["SOLUTIONS"].items()}
 MISTAKES = {key: mistakes for answers in ANSWERS for key, mistakes in answers["MISTAKES"].items()}

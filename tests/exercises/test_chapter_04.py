@@ -3,7 +3,7 @@
 import itertools
 import math
 
-from course_lib.ctc import count_paths
+from course_lib.ctc.paths import count_paths
 
 
 def collapse_right(path):

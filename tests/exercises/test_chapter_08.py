@@ -1,218 +1,168 @@
 """Each exercise of chapter 08: the solution passes, the stub is not attempted, each planted mistake hears its own reason."""
 
-import math
-
 import pytest
 import torch
+import torch.nn.functional as F
 
 
-def adamw_right(weight, gradient, mean, square, step, lr, weight_decay):
-    mean = 0.9 * mean + 0.1 * gradient
-    square = 0.999 * square + 0.001 * gradient**2
-    move = (mean / (1 - 0.9**step)) / ((square / (1 - 0.999**step)) ** 0.5 + 1e-8)
-    return weight * (1 - lr * weight_decay) - lr * move, mean, square
+def labels_right(audio_tokens, prompt_tokens, answer_ids, eos_id):
+    return [-100] * (audio_tokens + prompt_tokens) + answer_ids + [eos_id]
 
 
-def adamw_l2(weight, gradient, mean, square, step, lr, weight_decay):
-    return adamw_right(weight, gradient + weight_decay * weight, mean, square, step, lr, 0.0)
+def loss_right(logits, labels):
+    return F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
 
 
-def adamw_uncorrected(weight, gradient, mean, square, step, lr, weight_decay):
-    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
-    return weight * (1 - lr * weight_decay) - lr * mean / (square**0.5 + 1e-8), mean, square
+def loss_by_rows_and_words(logits, labels):
+    """The same number without cross_entropy, in plain loops."""
+    surprises = [
+        -logits[row, t].log_softmax(dim=-1)[labels[row, t + 1]]
+        for row in range(len(labels))
+        for t in range(labels.shape[1] - 1)
+        if labels[row, t + 1] != -100
+    ]
+    return float(sum(surprises) / len(surprises))
 
 
-def adamw_epsilon_inside(weight, gradient, mean, square, step, lr, weight_decay):
-    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
-    move = (mean / (1 - 0.9**step)) / (square / (1 - 0.999**step) + 1e-8) ** 0.5
-    return weight * (1 - lr * weight_decay) - lr * move, mean, square
+def graded(cut_logits, cut_labels, **options):
+    return lambda logits, labels: F.cross_entropy(
+        logits[:, cut_logits].reshape(-1, logits.shape[-1]), labels[:, cut_labels].reshape(-1), **options
+    )
 
 
-def adamw_without_root(weight, gradient, mean, square, step, lr, weight_decay):
-    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
-    move = (mean / (1 - 0.9**step)) / (square / (1 - 0.999**step) + 1e-8)
-    return weight * (1 - lr * weight_decay) - lr * move, mean, square
+def flattened_first(logits, labels):
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1])[:-1], labels.reshape(-1)[1:])
 
 
-def adamw_decay_without_rate(weight, gradient, mean, square, step, lr, weight_decay):
-    moved, mean, square = adamw_right(weight, gradient, mean, square, step, lr, 0.0)
-    return moved - weight_decay * weight, mean, square
+def mean_of_rows(logits, labels):
+    return torch.stack([loss_right(*row) for row in zip(logits.split(1), labels.split(1), strict=True)]).mean()
 
 
-def adamw_decay_after(weight, gradient, mean, square, step, lr, weight_decay):
-    moved, mean, square = adamw_right(weight, gradient, mean, square, step, lr, 0.0)
-    return moved * (1 - lr * weight_decay), mean, square
+def end_right(ids, pad_id):
+    first = ids.index(pad_id)
+    return ids[: first + 1] + [-100] * (len(ids) - first - 1)
 
 
-def adamw_uphill(weight, gradient, mean, square, step, lr, weight_decay):
-    moved, mean, square = adamw_right(weight, gradient, mean, square, step, lr, weight_decay)
-    return 2 * weight * (1 - lr * weight_decay) - moved, mean, square
+def end_last(ids, pad_id):
+    return [-100 if i == pad_id else i for i in ids[:-1]] + [pad_id]
 
 
-def weigh_right(gradients, counts):
-    return sum(g * n for g, n in zip(gradients, counts, strict=True)) / sum(counts)
+def end_twice(ids, pad_id):
+    keep = ids.index(pad_id) + 2
+    return ids[:keep] + [-100] * len(ids[keep:])
 
 
-def clip_right(gradients, max_norm):
-    norm = sum((g**2).sum() for g in gradients) ** 0.5
-    return [g * min(1.0, max_norm / norm) for g in gradients]
+def look_right(real):
+    past = torch.ones(len(real), len(real), dtype=torch.bool).tril()
+    return past & real[None, :] | torch.eye(len(real), dtype=torch.bool)
 
 
-def clip_each(gradients, max_norm):
-    return [g * min(1.0, max_norm / g.norm()) for g in gradients]
+def look_with_open_padding(real):
+    """Padding that looks at everything: as good, and what the lowest finite score amounts to."""
+    past = torch.ones(len(real), len(real), dtype=torch.bool).tril()
+    return past & real[None, :] | ~real[:, None]
 
 
-def stops_right(wers, patience, min_delta):
-    best, stale = math.inf, 0
-    for number, wer in enumerate(wers, start=1):
-        stale = 0 if wer < best - min_delta else stale + 1
-        best = min(best, wer)
-        if stale == patience:
-            return number
-    return len(wers)
+def past_of(real):
+    return torch.ones(len(real), len(real), dtype=torch.bool).tril()
 
 
-def stops_not_strict(wers, patience, min_delta):
-    best, stale = math.inf, 0
-    for number, wer in enumerate(wers, start=1):
-        stale = 0 if wer <= best - min_delta else stale + 1
-        best = min(best, wer)
-        if stale == patience:
-            return number
-    return len(wers)
+def bytes_right(lengths, answers, vocab, size):
+    return len(lengths) * max(lengths) * vocab * size, sum(answers) * vocab * size
 
 
-def stops_like_keras(wers, patience, min_delta):
-    best, stale = math.inf, 0
-    for number, wer in enumerate(wers, start=1):
-        if wer < best - min_delta:
-            best, stale = wer, 0
-        else:
-            stale += 1
-        if stale == patience:
-            return number
-    return len(wers)
+SOLUTIONS = {
+    "08.1": labels_right,
+    "08.2": loss_right,
+    "08.3": end_right,
+    "08.4": look_right,
+    "08.5": bytes_right,
+}
 
-
-def stops_relative(wers, patience, min_delta):
-    best, stale = math.inf, 0
-    for number, wer in enumerate(wers, start=1):
-        stale = 0 if wer < best * (1 - min_delta) else stale + 1
-        best = min(best, wer)
-        if stale == patience:
-            return number
-    return len(wers)
-
-
-def stops_by_neighbour(wers, patience, min_delta):
-    stale, before = 0, math.inf
-    for number, wer in enumerate(wers, start=1):
-        stale, before = (0 if wer < before - min_delta else stale + 1), wer
-        if stale == patience:
-            return number
-    return len(wers)
-
-
-def stops_without_reset(wers, patience, min_delta):
-    best, stale = math.inf, 0
-    for number, wer in enumerate(wers, start=1):
-        stale += not wer < best - min_delta
-        best = min(best, wer)
-        if stale == patience:
-            return number
-    return len(wers)
-
-
-def stops_without_an_end(wers, patience, min_delta):
-    stopped = stops_right(wers, patience, min_delta)
-    if stopped < len(wers):
-        return stopped
-
-
-SOLUTIONS = {"08.1": adamw_right, "08.2": weigh_right, "08.3": clip_right, "08.4": stops_right}
+ALSO_RIGHT = [
+    ("08.1", lambda *given: torch.tensor(labels_right(*given))),
+    ("08.2", loss_by_rows_and_words),
+    ("08.4", look_with_open_padding),
+    ("08.5", lambda *given: list(bytes_right(*given))),
+]
 
 MISTAKES = {
     "08.1": [
-        (adamw_l2, "the decay went into the gradient"),
-        (adamw_uncorrected, "the running means start at 0"),
-        (adamw_epsilon_inside, "belongs outside the root"),
-        (adamw_without_root, "divide by the root"),
-        (adamw_decay_without_rate, "multiplied by the learning rate too"),
-        (lambda *given: adamw_right(*given[:-1], 0.0), "the weight is not decayed"),
-        (adamw_decay_after, "you decayed the step as well"),
-        (adamw_uphill, "it walks uphill"),
-        (lambda weight, gradient, *given: adamw_right(weight - gradient, gradient, *given), "should bring the weight to"),
-        (lambda *given: adamw_right(*given)[0], "give back three numbers"),
-        (lambda *given: given[99], "stopped with IndexError"),
+        (lambda a, p, ids, end: labels_right(a, p, ids, end)[:-1], "The end is missing"),
+        (lambda a, p, ids, end: [*labels_right(a, p, ids, end)[:-1], -100], "End-of-text is masked"),
+        (lambda a, p, ids, end: [*ids, end], "Every position has a label"),
+        (lambda a, p, ids, end: labels_right(a, 0, ids, end), "The prompt stands in the sequence, too"),
+        (lambda a, p, ids, end: labels_right(0, p, ids, end), "The audio tokens stand in the sequence, too"),
+        (lambda a, p, ids, end: [*labels_right(a, p, ids, end)[1:], -100], "Shifted already"),
+        (lambda a, p, ids, end: [0] * (a + p) + [*ids, end], "0 is a token like any other"),
+        (lambda a, p, ids, end: [-1] * (a + p) + [*ids, end], "−1 is an error"),
+        (lambda a, p, ids, end: labels_right(a, p, ids[::-1], end), "Expected [-100"),
+        (lambda a, p, ids, end: 56, "give back a list of ids"),
     ],
     "08.2": [
-        (lambda gradients, counts: sum(gradients) / len(gradients), "that is the plain mean"),
-        (lambda gradients, counts: sum(gradients), "that is the sum of the gradients"),
-        (lambda gradients, counts: weigh_right(gradients, counts) * sum(counts), "now divide by all label tokens"),
-        (lambda gradients, counts: weigh_right(gradients, counts) * sum(counts) / len(counts), "not by the number of batches"),
-        (lambda gradients, counts: weigh_right(gradients, [1 / n for n in counts]), "you divided by its tokens"),
-        (lambda gradients, counts: gradients[-1], "Did zero_grad come too early?"),
-        (lambda gradients, counts: -gradients[0], "that is not Σ gradient"),
-        (lambda gradients, counts: 0.5, "give back one tensor of shape (3,)"),
+        (graded(slice(None), slice(None)), "No shift"),
+        (graded(slice(1, None), slice(None, -1)), "The wrong way round"),
+        (graded(slice(None, -2), slice(2, None)), "Shifted twice"),
+        (flattened_first, "You flattened first"),
+        (graded(slice(None, -1), slice(1, None), reduction="sum"), "That is the sum"),
+        (lambda logits, labels: graded(slice(None, -1), slice(1, None), reduction="sum")(logits, labels)
+         / labels[:, 1:].numel(), "divided by all positions"),
+        (lambda logits, labels: graded(slice(None, -1), slice(1, None), reduction="sum")(logits, labels)
+         / (labels != -100).sum(), "divided by all labels"),
+        (mean_of_rows, "A mean of row means"),
+        (lambda logits, labels: -loss_right(logits, labels), "The sign"),
+        (lambda logits, labels: float(loss_right(logits, labels)) / 0.6931472, "not base 2"),
+        (lambda logits, labels: 1.0, "Expected "),
+        (lambda logits, labels: logits, "Expected "),
+        (lambda logits, labels: F.cross_entropy(logits, labels), "stopped with"),
     ],
     "08.3": [
-        (clip_each, "each tensor was clipped by itself"),
-        (lambda gradients, max_norm: [g.clamp(-max_norm, max_norm) for g in gradients], "every number was clamped"),
-        (
-            lambda gradients, max_norm: [g * max_norm / torch.cat([h.flatten() for h in gradients]).norm() for g in gradients],
-            "gradients shorter than the limit were stretched",
-        ),
-        (
-            lambda gradients, max_norm: [g * min(1.0, max_norm / sum(h.norm() for h in gradients)) for g in gradients],
-            "norms do not add up",
-        ),
-        (
-            lambda gradients, max_norm: [g * min(1.0, max_norm / sum((h**2).sum() for h in gradients)) for g in gradients],
-            "that is the squared length",
-        ),
-        (lambda gradients, max_norm: gradients, "nothing was clipped"),
-        (lambda gradients, max_norm: [0 * g for g in gradients], "this differs from torch's"),
-        (lambda gradients, max_norm: clip_right(gradients, max_norm)[0], "give back a list of 3 tensors"),
-        (lambda gradients, max_norm: clip_right(gradients, max_norm)[:2], "give back a list of 3 tensors"),
-        (lambda gradients, max_norm: [g.flatten() for g in gradients], "give back one tensor of shape (4, 3)"),
+        (lambda ids, pad: [-100 if i == pad else i for i in ids], "The true end is masked with the padding"),
+        (lambda ids, pad: ids, "Nothing is masked"),
+        (end_last, "You kept the last of them"),
+        (lambda ids, pad: ids[: ids.index(pad) + 1], "The padding has vanished. A batch"),
+        (lambda ids, pad: ids[: ids.index(pad)], "and the end with it"),
+        (end_twice, "One too many kept"),
+        (lambda ids, pad: [-100] * ids.index(pad) + end_right(ids, pad)[ids.index(pad) :], "Only the end is left"),
+        (lambda ids, pad: end_right(ids, pad)[::-1], "Expected ["),
     ],
     "08.4": [
-        (stops_not_strict, "a gain of exactly min_delta"),
-        (stops_relative, "no share of the best"),
-        (lambda wers, patience, min_delta: stops_right(wers, patience, 0.0), "any gain resets your patience"),
-        (stops_by_neighbour, "not with the validation before"),
-        (stops_without_reset, "sets the count of stale validations back"),
-        (lambda wers, patience, min_delta: stops_right(wers, patience + 1, min_delta), "yours waits for one more"),
-        (lambda *given: stops_right(*given) - 1, "count validations from 1"),
-        (stops_like_keras, "the new mark to beat"),
-        (lambda wers, patience, min_delta: 1, "Keep two numbers"),
-        (stops_without_an_end, "gave nothing back"),
+        (past_of, "Padding is looked at"),
+        (lambda real: real.repeat(len(real), 1), "The future is looked at"),
+        (lambda real: past_of(real).T & real[None, :], "tril, not triu"),
+        (lambda real: past_of(real) & real[:, None], "You masked the rows of padding"),
+        (lambda real: past_of(real).tril(-1) & real, "A position may look at itself"),
+        (lambda real: ~(past_of(real) & real), "True means that it may look"),
+        (lambda real: torch.eye(len(real), dtype=torch.bool), "Everyone sees only themselves"),
+        (lambda real: past_of(real) & real[None, :], "softmax of nothing is NaN"),
+        (lambda real: look_right(real).float(), "True and False"),
+        (lambda real: real, "a row for each position that looks"),
+        (lambda real: torch.zeros(len(real), len(real), dtype=torch.bool), "Expected [["),
     ],
-}
+    "08.5": [
+        (lambda *given: bytes_right(*given)[::-1], "in the other order"),
+        (lambda lengths, *rest: (sum(lengths) * rest[1] * rest[2], bytes_right(lengths, *rest)[1]), "Padding has logits, too"),
+        (lambda lengths, *rest: (max(lengths) * rest[1] * rest[2], bytes_right(lengths, *rest)[1]), "That is one row"),
+        (lambda lengths, answers, vocab, size: (bytes_right(lengths, answers, vocab, size)[0],
+         len(lengths) * max(answers) * vocab * size), "picked out one by one"),
+        (lambda lengths, answers, vocab, size: (bytes_right(lengths, answers, vocab, size)[0],
+         (sum(answers) - len(answers)) * vocab * size), "one before it"),
+        (lambda lengths, answers, vocab, size: bytes_right(lengths, answers, vocab, 1), "Each takes bytes"),
+        (lambda lengths, answers, vocab, size: bytes_right(lengths, answers, vocab, 8 * size), "a byte has eight"),
+        (lambda *given: (bytes_right(*given)[0], bytes_right(*given)[0] - bytes_right(*given)[1]), "not what is saved"),
+        (lambda lengths, answers, vocab, size: bytes_right(lengths, answers, 1, size), "for every token of the vocabulary"),
+        (lambda *given: (1, 2), "Expected ("),
+        (lambda *given: 12, "give back two numbers"),
+    ],
+}  # fmt: skip
 
 
-def test_what_the_exercise_expects_of_adamw_is_what_torch_does():
-    """The check computes its own truth; this holds it to the library's."""
-    from course_lib.exercises.chapter_08 import GRADIENTS, adamw
-
-    for row in GRADIENTS:
-        weight = torch.nn.Parameter(torch.tensor([2.0], dtype=torch.float64))
-        optimizer, state = torch.optim.AdamW([weight], lr=0.1, weight_decay=0.3), (2.0, 0.0, 0.0)
-        for step, gradient in enumerate(row, start=1):
-            weight.grad = torch.tensor([gradient], dtype=torch.float64)
-            optimizer.step()
-            state = adamw(state[0], gradient, *state[1:], step, 0.1, 0.3)
-            assert state[0] == pytest.approx(weight.item(), rel=1e-9)
+@pytest.mark.parametrize(("key", "answer"), ALSO_RIGHT)
+def test_so_is_another_way_to_say_it(verdict, key, answer):
+    assert verdict(key, answer) == f"{key}  right\n"
 
 
-@pytest.mark.parametrize("limit", [0.5, 100.0])
-def test_what_the_exercise_expects_of_clipping_is_what_torch_does(limit):
-    from course_lib.exercises.chapter_08 import clip_together
-
-    weights = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((4, 3), (5,))]
-    for weight in weights:
-        weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(weight.ndim))
-    ours = clip_together([weight.grad.clone() for weight in weights], limit)
-    torch.nn.utils.clip_grad_norm_(weights, limit)
-    for mine, weight in zip(ours, weights, strict=True):
-        torch.testing.assert_close(mine, weight.grad, rtol=1e-5, atol=1e-7)
+@pytest.mark.parametrize("key", MISTAKES)
+def test_every_mistake_has_its_own_message(key):
+    reasons = [reason for _, reason in MISTAKES[key] if not reason.startswith(("Expected", "stopped"))]
+    assert len(set(reasons)) == len(reasons) >= 3

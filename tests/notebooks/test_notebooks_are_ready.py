@@ -50,8 +50,8 @@ def test_no_output_holds_a_path_of_the_machine_that_made_it(notebook):
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
-def test_the_shape_ledger_is_checked_in_the_last_cell(chapter):
-    assert "check_ledger" in "".join(cells_of(chapter, "code")[-1]["source"])
+def test_the_shape_table_is_checked_in_the_last_cell(chapter):
+    assert "check_shape_table" in "".join(cells_of(chapter, "code")[-1]["source"])
 
 
 def test_links_and_glossary_anchors_lead_somewhere(notebook):

@@ -1,0 +1,1 @@
+"""How fast each part is on this machine: python -m course_lib.benchmark"""

@@ -1,0 +1,202 @@
+"""Stage B: a log-mel spectrogram → an encoder trained from nothing → CTC's symbols → text.
+
+    log_mel [frames, 128] → enc: features [frames / 4, 192] → head: log-probabilities [frames / 4, 31] → greedy → text
+
+`enc` is what Stage E wants: SLAM-ASR takes it in place of Whisper when its config names this run's folder.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from course_lib.compute import Precision
+from course_lib.config import load_config
+from course_lib.ctc.paths import collapse, frames_needed, greedy_decode
+from course_lib.ctc.spec_augment import SpecAugment
+from course_lib.data.batches import SpeechBatch
+from course_lib.encoder.base import pad_log_mels
+from course_lib.encoder.tiny import StageBEncoder
+from course_lib.files import DATA_FOLDER
+from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary, Vocabulary
+from course_lib.training.checkpoints import load_weights, put_weights
+from course_lib.training.optimizers import OptimizerName
+from course_lib.training.settings import TrainSettings
+from course_lib.training.step import StepOutput
+
+CONFIG_NAME, SUBWORDS_NAME = "audio_enc_tiny.json", "subwords.json"
+SHIPPED_STAGE_B = DATA_FOLDER / "models" / "stage-b-tiny"
+
+SHAPES = 16
+"""Batches are padded to a multiple of so many mel frames: see `pad_log_mels`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageBConfig:
+    """Everything about a Stage B run. The fields without a default are the document's, and must all be given."""
+
+    d_model: int
+    n_layers: int
+    n_heads: int
+    d_ff: int
+    dropout: float
+    downsample_time: Literal[2, 4, 8]
+    data_path: str
+    batch_size: int
+    num_epochs: int
+    learning_rate: float
+    checkpoint_freq: int
+    units: Literal["characters", "subwords"] = "characters"
+    subword_count: int = 256
+    train_splits: list[str] = field(default_factory=lambda: ["train"])
+    validation_split: str = "dev"
+    train_clips: int | None = None
+    validation_clips: int | None = None
+    length_bucketed: bool = True
+    spec_augment: bool = True
+    optimizer: OptimizerName = "adamw"
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
+    warmup_share: float = 0.1
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+    validation_interval: int = 500
+    report_interval: int = 100
+    skip_bad: bool = False
+    precision: Precision = "auto"
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    num_threads: int = 2
+    seed: int = 0
+    run_folder: str = "checkpoints/audio_enc_tiny"
+
+    def settings(self, warmup_steps: int = 0) -> TrainSettings:
+        """The same in the words of the training loop."""
+        same = "batch_size num_epochs weight_decay max_grad_norm validation_interval report_interval"
+        same += " optimizer schedule checkpoint_freq device num_threads seed"
+        return TrainSettings(
+            **{name: getattr(self, name) for name in same.split()},
+            lr=self.learning_rate,
+            gradient_accumulation_steps=1,
+            warmup_steps=warmup_steps,
+            patience=10_000,
+            min_delta=0.0,
+        )
+
+    def problems(self) -> list[str]:
+        """List every value that cannot be meant."""
+        found = [problem.replace("lr:", "learning_rate:", 1) for problem in self.settings().problems()]
+        positive = ("d_model", "n_layers", "n_heads", "d_ff", "train_clips", "validation_clips")
+        for name in positive:
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                found.append(f"{name}: {getattr(self, name)}, must be above 0")
+        if self.n_heads > 0 and self.d_model % (2 * self.n_heads):
+            found.append(f"d_model: {self.d_model}, must be a multiple of {2 * self.n_heads}: an even number for each head")
+        if not 0 <= self.dropout <= 0.9:
+            found.append(f"dropout: {self.dropout}, must be from 0 to 0.9")
+        if not self.train_splits:
+            found.append("train_splits: names no split")
+        if not 0 <= self.warmup_share < 1:
+            found.append(f"warmup_share: {self.warmup_share}, must be from 0 to below 1")
+        if self.units == "subwords" and self.subword_count < 40:
+            found.append(f"subword_count: {self.subword_count}; the letters alone are 30, so 40 at least")
+        return found
+
+
+class StageBRecogniser(nn.Module):
+    """Encoder and CTC head. `forward` gives the loss of a batch, `transcribe` the text of clips.
+
+    `decode` turns log-probabilities [frames, vocab] of one clip into symbol ids: greedy unless told otherwise.
+    """
+
+    def __init__(self, enc: StageBEncoder, vocabulary: Vocabulary, spec_augment: SpecAugment | None = None):
+        super().__init__()
+        self.enc, self.vocabulary, self.spec_augment = enc, vocabulary, spec_augment
+        self.head = nn.Linear(enc.feature_dim, len(vocabulary))
+        self.decode: Callable[[Float[Tensor, "frames vocab"]], list[int]] = greedy_decode
+
+    def forward(self, batch: SpeechBatch) -> StepOutput:
+        """CTC loss as `torch.nn.CTCLoss` averages it: per symbol, then over the clips that can be aligned.
+
+        Clips that cannot (fewer frames than `paths.frames_needed`) cost nothing and count for nothing: `label_tokens` leaves
+        them out, and a training leaves them out before it starts. "Correct" are the symbols of clips without a mistake.
+        """
+        log_probs, counts = self.log_probs(batch.features)
+        labels = [self.vocabulary.encode(text) for text in batch.texts]
+        clips = [i for i, ids in enumerate(labels) if ids and frames_needed(ids) <= int(counts[i])]
+        if not clips:
+            return StepOutput(log_probs.new_zeros(()), 0, 0)
+        time_first = rearrange(log_probs[clips], "batch frames vocab -> frames batch vocab")
+        lengths = torch.tensor([len(labels[i]) for i in clips])
+        targets = torch.tensor([symbol for i in clips for symbol in labels[i]], device=log_probs.device)
+        loss = F.ctc_loss(time_first, targets, counts[clips], lengths, blank=self.vocabulary.blank_id)
+        paths = log_probs.argmax(dim=-1).tolist()
+        read = {i: collapse(paths[i][: counts[i]], self.vocabulary.blank_id) for i in clips}
+        correct = sum(len(labels[i]) for i in clips if read[i] == labels[i])
+        return StepOutput(loss, correct, int(lengths.sum()))
+
+    def log_probs(
+        self, log_mels: list[Float[Tensor, "_frames bins"]]
+    ) -> tuple[Float[Tensor, "batch frames vocab"], Int[Tensor, "batch"]]:
+        """Log-probability of every symbol at every frame, padded, and how many frames of each clip are real."""
+        padded, counts = pad_log_mels([log_mel.to(self.enc.device) for log_mel in log_mels], multiple=SHAPES)
+        if self.training and self.spec_augment:
+            padded = self.spec_augment(padded, counts)
+        features, counts = self.enc(padded, counts)
+        return self.head(features).log_softmax(dim=-1), counts
+
+    @torch.no_grad()
+    def loss(self, batch: SpeechBatch) -> StepOutput:
+        """`forward` without gradients, for measuring."""
+        return self(batch)
+
+    @torch.no_grad()
+    def transcribe_features(self, features: list[Float[Tensor, "_frames bins"]], max_new_tokens: int = 0) -> list[str]:
+        """Write what is said in log-mel spectrograms, one line a clip; `max_new_tokens` means nothing here."""
+        log_probs, counts = self.log_probs(features)
+        ids = [self.decode(clip[:count]) for clip, count in zip(log_probs, counts.tolist(), strict=True)]
+        return [" ".join(self.vocabulary.decode(clip).split()) for clip in ids]
+
+    def transcribe(self, waveforms: Sequence[Float[Tensor, "_samples"]], max_new_tokens: int = 0) -> list[str]:
+        """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
+        return self.transcribe_features([self.enc.log_mel(waveform) for waveform in waveforms])
+
+
+def build_encoder(config: StageBConfig) -> StageBEncoder:
+    """An encoder of the configured size with fresh weights."""
+    sizes = (config.d_model, config.n_layers, config.n_heads, config.d_ff, config.dropout, config.downsample_time)
+    return StageBEncoder(*sizes, precision=config.precision)
+
+
+def load_stage_b(folder: Path = SHIPPED_STAGE_B, weights: str = "best.safetensors") -> StageBRecogniser:
+    """Load a trained recogniser from a run folder, in evaluation mode, for fp32; without an argument, the shipped one."""
+    config = load_run_config(folder)
+    subwords = Path(folder) / SUBWORDS_NAME
+    vocabulary = SubwordVocabulary.load(subwords) if config.units == "subwords" else CharVocabulary()
+    model = StageBRecogniser(build_encoder(config), vocabulary)
+    model.enc.precision = "fp32"
+    load_weights(model, Path(folder) / weights)
+    return model.eval()
+
+
+def load_stage_b_encoder(
+    folder: Path = SHIPPED_STAGE_B, weights: str = "best.safetensors", precision: Precision = "fp32"
+) -> StageBEncoder:
+    """Load the encoder alone, frozen: the tensors named `enc.…` (the document's `checkpoint['enc']`)."""
+    stored = load_file(Path(folder) / weights)
+    encoder = build_encoder(load_run_config(folder))
+    put_weights(encoder, {name[4:]: tensor for name, tensor in stored.items() if name.startswith("enc.")}, str(folder))
+    encoder.precision = precision
+    return encoder.requires_grad_(False).eval()
+
+
+def load_run_config(folder: Path) -> StageBConfig:
+    """The config of a run folder; raises FileNotFoundError that says what is wanted."""
+    if not (Path(folder) / CONFIG_NAME).is_file():
+        raise FileNotFoundError(f"{folder}: no {CONFIG_NAME} here; give the run_folder of a Stage B training, or none")
+    return load_config(Path(folder) / CONFIG_NAME, StageBConfig)

@@ -1,0 +1,1 @@
+"""Sentences, voices, rooms and noise → a corpus of speech; files of speech → batches."""

@@ -1,0 +1,156 @@
+"""A folder or a Hub id → the configuration and the weights of a Whisper encoder.
+
+`encoders.py` loads through here, so that what touches the network stands in one place: `_download`.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from jaxtyping import Float, Int
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from course_lib.compute import Precision
+from course_lib.encoder.base import EncoderConfig, EncoderError, SpeechEncoder, real_frames
+from course_lib.encoder.positions import sinusoidal_positions
+from course_lib.sound.mel import WHISPER_MEL_RECIPE, whisper_log_mel
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+# Where the encoder's tensors stand: as the course ships them, in a WhisperModel, in a whole
+# WhisperForConditionalGeneration.
+_PREFIXES = ("", "encoder.", "model.encoder.")
+
+POSITIONS = "embed_positions.weight"
+"""The one table that nobody trained: a formula says its 1.5 MB, so the course does not ship them."""
+
+
+class WhisperEncoder(SpeechEncoder):
+    """Whisper's encoder, frozen: no gradients, no dropout, and a clip's features do not depend on its batch.
+
+    Whisper-base: 20,590,592 parameters, 80 bins in, 512 features out, 50 frames a second, 30 s at most. A clip of n frames
+    gives ⌈n / 2⌉ rows; inside, values reach 350. Over 3000 frames they equal those of transformers' encoder.
+    """
+
+    def __init__(self, whisper: nn.Module, precision: Precision = "fp32"):
+        """Wrap the `WhisperEncoder` of `transformers.models.whisper.modeling_whisper`."""
+        super().__init__()
+        # The mask of `_encode` says True for "look here"; eager attention would add it to the scores as 1.
+        whisper.config._attn_implementation = "sdpa"
+        self.whisper = whisper.requires_grad_(False)
+        self.precision = precision
+        self.config = EncoderConfig(
+            feature_dim=whisper.config.d_model,
+            mel_bins=whisper.config.num_mel_bins,
+            max_frames=2 * whisper.config.max_source_positions,
+            frames_per_second=50,
+        )
+        self.mel_recipe = WHISPER_MEL_RECIPE
+        self.eval()
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, precision: Precision = "fp32") -> "WhisperEncoder":
+        """Load from a folder (the encoder alone or a whole Whisper) or a Hub id like "openai/whisper-base".
+
+        Only a Hub id touches the network. Weights are held in fp32 however they are stored; "bf16" multiplies
+        matrices under autocast, faster on a GPU and on CPUs with AMX, and still returns fp32.
+        Raises `EncoderError` for a folder that is not there or holds no Whisper encoder.
+        """
+        # Importing transformers takes seconds, and a learner in Stage B does not need it.
+        from transformers import WhisperConfig
+        from transformers.models.whisper import modeling_whisper
+
+        config_file, weights_file = locate_whisper(str(name_or_folder))
+        config = WhisperConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
+        with torch.device("meta"):
+            whisper = modeling_whisper.WhisperEncoder(config)
+        whisper.load_state_dict(encoder_tensors(weights_file, whisper.state_dict()), assign=True)
+        return cls(whisper, precision)
+
+    def train(self, mode: bool = True) -> "WhisperEncoder":
+        """Stay in evaluation mode: the `train()` of a model around this one must not wake it up."""
+        return super().train(False)
+
+    def log_mel(self, waveform: Float[Tensor, "samples"]) -> Float[Tensor, "frames bins"]:
+        """Whisper's own recipe."""
+        return whisper_log_mel(waveform, bins=self.config.mel_bins)
+
+    def _weights(self) -> dict[str, Tensor]:
+        return self.whisper.state_dict()
+
+    def _encode(
+        self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]
+    ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
+        """Run transformers' modules in transformers' order, with padding zeroed before *each* convolution.
+
+        Zeros before the first are not enough: it adds its bias to them, and the second convolution would see
+        that behind the last real frame.
+        """
+        real = real_frames(frame_counts, log_mel.shape[1])
+        sound = rearrange(log_mel * real[:, :, None], "batch frames bins -> batch bins frames")
+        sound = F.gelu(self.whisper.conv1(sound)) * real[:, None, :]
+        sound = F.gelu(self.whisper.conv2(sound))
+        hidden = rearrange(sound, "batch features frames -> batch frames features")
+        hidden = hidden + self.whisper.embed_positions.weight[: hidden.shape[1]]
+        counts = (frame_counts + 1) // 2
+        real = real_frames(counts, hidden.shape[1])
+        # Attention without a mask is faster, and without padding none is needed.
+        mask = None if bool(real.all()) else rearrange(real, "batch frames -> batch 1 1 frames")
+        for layer in self.whisper.layers:
+            hidden = layer(hidden, mask)
+        return self.whisper.layer_norm(hidden) * real[:, :, None], counts
+
+
+def locate_whisper(name: str) -> tuple[Path, Path]:
+    """Find `config.json` and `model.safetensors` in a folder, or fetch them if the name can only be a Hub id.
+
+    Raises `EncoderError` that names the folder or the id, and what is missing.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = folder / "config.json", folder / "model.safetensors"
+        for file in files:
+            if not file.is_file():
+                raise EncoderError(f"{folder}: {file.name} is missing. Name the folder of a Whisper model.")
+        return files
+    # "data/models" is spelled like a Hub id; an existing folder "data" shows what was meant.
+    if not _HUB_ID.fullmatch(name) or folder.parent.is_dir():
+        raise EncoderError(f"{name}: no folder seen from {Path.cwd()}, nor a Hub id like openai/whisper-base.")
+    return _download(name)
+
+
+def encoder_tensors(weights_file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Read the encoder's tensors, and only those, as fp32 however they are stored.
+
+    `wanted` is the state dict to fill; positions that are not in the file are computed, rounded to fp16 as OpenAI's are.
+    Raises `EncoderError` when the file is damaged or does not hold every other tensor of `wanted` in the same shape.
+    """
+    shapes = {name: tensor.shape for name, tensor in wanted.items()}
+    try:
+        with safe_open(weights_file, framework="pt") as weights:
+            stored = set(weights.keys())
+            for prefix in _PREFIXES:
+                found = {name: weights.get_tensor(prefix + name).float() for name in wanted if prefix + name in stored}
+                if POSITIONS in wanted:
+                    found.setdefault(POSITIONS, sinusoidal_positions(*wanted[POSITIONS].shape).half().float())
+                if {name: tensor.shape for name, tensor in found.items()} == shapes:
+                    return found
+    except SafetensorError as error:
+        raise EncoderError(f"{weights_file}: damaged ({error}). Copy or download it again.") from error
+    raise EncoderError(f"{weights_file}: holds no Whisper encoder that fits the config.json beside it.")
+
+
+def _download(hub_id: str) -> tuple[Path, Path]:
+    """Fetch both files from the Hub, or from its local cache."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        config_file, weights_file = (hf_hub_download(hub_id, file) for file in ("config.json", "model.safetensors"))
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise EncoderError(f"{hub_id}: not fetched from the Hub ({reason}). Check the id, or name a folder.") from error
+    return Path(config_file), Path(weights_file)

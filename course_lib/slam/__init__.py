@@ -1,0 +1,1 @@
+"""SLAM-ASR: features → projector → audio tokens → a frozen language model → text."""

@@ -1,0 +1,72 @@
+"""Audio tokens → letters without a language model: each token is the letter whose embedding it is most like, or silence.
+
+The embeddings are the frozen language model's own, so there is nothing to train here. The projector learns to spell with it
+(`ctc_warmup`), and when the language model has written several sentences, it says which of them was heard (`slam`).
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import einsum, repeat
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from course_lib.ctc.paths import collapse
+from course_lib.language_model.denoising import LETTERS, SILENCE, letter_ids
+
+SHARPNESS = 12.0
+"""Logit of a letter for an audio token that equals the letter's embedding; another letter's is then near 0."""
+
+BLANK = 0
+
+
+class EmbeddingCtcHead(nn.Module):
+    """Scores of blank, space and the Danish letters for audio tokens, and what CTC (Graves et al. 2006) makes of them.
+
+    `<|silence|>` is the blank. Raises ValueError for a tokenizer that has no such token or splits a letter.
+    """
+
+    def __init__(self, llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+        super().__init__()
+        letters, vocabulary = letter_ids(tokenizer), tokenizer.get_vocab()
+        if SILENCE not in vocabulary or len(letters) < len(LETTERS):
+            raise ValueError(
+                "ctc_warmup_epochs and ctc_weight: need a tokenizer with <|silence|> and all Danish letters; set both to 0"
+            )
+        self.symbols = ["", " ", *letters]
+        table = llm.get_input_embeddings().weight.detach()
+        rows = torch.tensor([vocabulary[SILENCE], vocabulary["Ġ"], *letters.values()], device=table.device)
+        self.register_buffer("embeddings", table[rows].float(), persistent=False)
+
+    def scores(
+        self, tokens: list[Float[Tensor, "_tokens llm_dim"]]
+    ) -> tuple[Float[Tensor, "batch tokens vocab"], Int[Tensor, " batch"]]:
+        """Log-probability of blank, space and each letter at every audio token, padded, and the true lengths."""
+        padded = pad_sequence(tokens, batch_first=True)
+        likeness = einsum(padded, self.embeddings, "batch tokens d, vocab d -> batch tokens vocab")
+        logits = SHARPNESS * likeness / self.embeddings.square().sum(dim=1).mean()
+        return logits.log_softmax(dim=-1), torch.tensor([len(clip) for clip in tokens])
+
+    def target(self, text: str) -> Int[Tensor, " letters"]:
+        """The letters of a text as indices into `symbols`; what is no Danish letter (the é of "idé") is left out."""
+        return torch.tensor([self.symbols.index(letter) for letter in text if letter in self.symbols], dtype=torch.long)
+
+    def spell(self, scores: Float[Tensor, "batch tokens vocab"], lengths: Int[Tensor, " batch"]) -> list[str]:
+        """The likeliest letter of each token, repeats merged, blanks removed."""
+        best = [row[:length].tolist() for row, length in zip(scores.argmax(dim=-1), lengths, strict=True)]
+        collapsed = ("".join(self.symbols[index] for index in collapse(row, BLANK)) for row in best)
+        return [" ".join(text.split()) for text in collapsed]
+
+    @torch.no_grad()
+    def log_likelihoods(self, tokens: Float[Tensor, "tokens llm_dim"], texts: list[str]) -> Float[Tensor, " texts"]:
+        """How likely the audio tokens of one clip spell each of some texts: CTC's sum over all paths, as a logarithm.
+
+        −inf for a text that needs more tokens than the clip has (`ctc.paths.frames_needed`).
+        """
+        scores, lengths = self.scores([tokens])
+        targets = [self.target(text) for text in texts]
+        target_lengths = torch.tensor([len(target) for target in targets])
+        copies = repeat(scores, "1 tokens vocab -> tokens texts vocab", texts=len(texts))
+        lengths = repeat(lengths, "1 -> texts", texts=len(texts))
+        return -F.ctc_loss(copies, torch.cat(targets).to(copies.device), lengths, target_lengths, blank=BLANK, reduction="none")

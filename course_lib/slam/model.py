@@ -1,0 +1,146 @@
+"""Sound → text through three parts: a frozen encoder, a projector, a frozen language model (SLAM-ASR, Ma et al. 2024).
+
+    features [frames, 512] → audio tokens [frames // k, llm_dim] → [audio][prompt] → the model writes the answer
+
+The projector is the only part with gradients. Encoder and language model stay in eval mode whatever `train()` says.
+"""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from course_lib.compute import Precision, autocast
+from course_lib.data.batches import SpeechBatch
+from course_lib.encoder.base import SpeechEncoder
+from course_lib.language_model.prompt import (
+    PROMPT,
+    Candidate,
+    Row,
+    SequenceBatch,
+    build_row,
+    generate_candidates,
+    label_loss,
+    pad_rows,
+)
+from course_lib.slam.letters import EmbeddingCtcHead
+from course_lib.slam.projector import Projector
+from course_lib.training.step import StepOutput
+
+
+class Hypothesis(NamedTuple):
+    """A sentence that may have been said, how likely the language model finds it, and how likely the audio tokens spell it."""
+
+    text: str
+    log_probability: float
+    ctc_log_likelihood: float
+
+
+class SlamASR(nn.Module):
+    """Encoder + projector + language model. `forward` gives the loss of a batch, `transcribe` the text of clips.
+
+    The language model writes `num_beams` sentences. With a `ctc_weight`, the one is taken that is likely *and* spelled by the
+    audio tokens: log-probability + ctc_weight × CTC log-likelihood (Hori et al. 2017, "Joint CTC/attention decoding").
+    """
+
+    def __init__(
+        self,
+        encoder: SpeechEncoder,
+        projector: Projector,
+        llm: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        prompt: str = PROMPT,
+        precision: Precision = "auto",
+        num_beams: int = 1,
+        ctc_weight: float = 0.0,
+    ):
+        super().__init__()
+        self.encoder, self.projector, self.tokenizer, self.precision = encoder, projector, tokenizer, precision
+        self.llm, self.num_beams, self.ctc_weight = llm.requires_grad_(False), num_beams, ctc_weight
+        self.letters = EmbeddingCtcHead(llm, tokenizer) if ctc_weight else None
+        self.register_buffer("prompt_ids", torch.tensor(tokenizer(prompt).input_ids, dtype=torch.long), persistent=False)
+        self.train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parts are."""
+        return self.prompt_ids.device
+
+    def train(self, mode: bool = True) -> "SlamASR":
+        """Switch the projector only: the frozen parts must not start to drop units."""
+        super().train(False)
+        self.training = mode
+        self.projector.train(mode)
+        return self
+
+    def forward(self, batch: SpeechBatch) -> StepOutput:
+        """Mean loss over the answer tokens of a batch (right-padded), and how many of them were predicted correctly."""
+        with autocast(self.precision, self.device):
+            return label_loss(self.llm, self.sequences(batch))
+
+    @torch.no_grad()
+    def loss(self, batch: SpeechBatch) -> StepOutput:
+        """`forward` without gradients: the loss under teacher forcing, for measuring."""
+        return self(batch)
+
+    def sequences(self, batch: SpeechBatch) -> SequenceBatch:
+        """The padded sequences `[audio][prompt][answer][eos]` of a batch with their labels."""
+        features = [self._shift(clip) for clip in batch.features] if self.training else batch.features
+        return pad_rows(self._rows(self.audio_tokens(features), batch.texts), side="right")
+
+    @torch.no_grad()
+    def encode(self, waveforms: list[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
+        """Features of waveforms, one by one: a handful of clips needs no batch."""
+        return [self.encoder.encode_waveform(waveform) for waveform in waveforms]
+
+    def audio_tokens(self, features: list[Float[Tensor, "_frames features"]]) -> list[Float[Tensor, "_tokens llm_dim"]]:
+        """Project clips of different lengths together; a clip of n frames gives n // k tokens, in fp32."""
+        padded = pad_sequence([clip.to(self.device).float() for clip in features], batch_first=True)
+        counts = torch.tensor([len(clip) for clip in features], device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            tokens = self.projector(padded, counts)
+        return [row[: self.projector.tokens_of(len(clip))] for row, clip in zip(tokens, features, strict=True)]
+
+    @torch.no_grad()
+    def hypotheses(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[list[Hypothesis]]:
+        """All that the language model writes for each clip (`num_beams` sentences), the best one first."""
+        audio_tokens = self.audio_tokens(features)
+        with autocast(self.precision, self.device):
+            written = generate_candidates(self.llm, self._rows(audio_tokens, None), max_new_tokens, self.num_beams)
+        return [self._weigh(*clip) for clip in zip(audio_tokens, written, strict=True)]
+
+    def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[str]:
+        """Write what is said in clips that are encoded already, one line a clip; the answer does not depend on the batch."""
+        return [clip[0].text for clip in self.hypotheses(features, max_new_tokens)]
+
+    def transcribe(self, waveforms: list[Float[Tensor, "_samples"]], max_new_tokens: int = 64) -> list[str]:
+        """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
+        return self.transcribe_features(self.encode(waveforms), max_new_tokens)
+
+    def _weigh(self, audio_tokens: Float[Tensor, "tokens llm_dim"], candidates: list[Candidate]) -> list[Hypothesis]:
+        texts = [self.tokenizer.decode(candidate.ids, skip_special_tokens=True) for candidate in candidates]
+        texts = [" ".join(text.split()) for text in texts]
+        spelled = self.letters.log_likelihoods(audio_tokens, texts).tolist() if self.letters else [0.0] * len(texts)
+        likely = [candidate.log_probability for candidate in candidates]
+        hypotheses = map(Hypothesis, texts, likely, spelled)
+        return sorted(hypotheses, key=lambda h: h.log_probability + self.ctc_weight * h.ctc_log_likelihood, reverse=True)
+
+    def _rows(self, audio_tokens: list[Float[Tensor, "_tokens llm_dim"]], texts: list[str] | None) -> list[Row]:
+        embed = self.llm.get_input_embeddings()
+        prompt = embed(self.prompt_ids)
+        answers = [self.answer_ids(text) for text in texts] if texts else [self.prompt_ids[:0]] * len(audio_tokens)
+        tokens = [clip.to(prompt.dtype) for clip in audio_tokens]
+        return [build_row(*parts, ids) for *parts, ids in
+                zip(tokens, [prompt] * len(tokens), map(embed, answers), answers, strict=True)]  # fmt: skip
+
+    def answer_ids(self, text: str) -> Tensor:
+        """Token ids of a transcript, with the end-of-text token that teaches the model to stop."""
+        return torch.tensor([*self.tokenizer(text).input_ids, self.tokenizer.eos_token_id], device=self.device)
+
+    def _shift(self, features: Float[Tensor, "_frames features"]) -> Float[Tensor, "_frames features"]:
+        """Start a training clip up to k - 1 frames late, so that the projector's windows fall anywhere on a sound."""
+        latest = min(self.projector.k - 1, max(0, len(features) - self.projector.k))
+        return features[int(torch.randint(latest + 1, ())) :]

@@ -1,0 +1,1 @@
+"""A file of sound → a waveform → a log-mel spectrogram, and back."""

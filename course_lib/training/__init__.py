@@ -1,0 +1,1 @@
+"""The loop that trains everything here: its settings, its optimisers, its checkpoints."""

@@ -1,0 +1,249 @@
+"""Batches + a model that returns its loss → trained weights, a checkpoint to resume from, and a log.
+
+One loop for everything this course trains. Accumulate gradients, clip, step, warm up, validate by doing the real task, stop
+when it no longer improves, keep the best weights. Accelerate carries it from a laptop's CPU to several GPUs unchanged.
+"""
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from torch import nn
+from tqdm.auto import tqdm
+
+from course_lib.files import remove_fragments, save_json
+from course_lib.training.checkpoints import (
+    load_state,
+    load_weights,
+    put_weights,
+    random_state,
+    restore_random_state,
+    save_state,
+    save_weights,
+    trainable_weights,
+)
+from course_lib.training.optimizers import make_optimizer
+from course_lib.training.settings import TrainSettings, learning_rate_factor
+
+
+@dataclass
+class Progress:
+    """Where a training run stands; saved with every checkpoint, so that a run can be resumed."""
+
+    step: int = 0
+    epoch: int = 0
+    batches_done: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    stale_validations: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Train the weights of `model` that ask for gradients, on `batches_of(epoch)`.
+
+    `model` maps a batch to a `StepOutput`; `validate()` returns the figures that count, `settings.monitor` among them.
+    `batches_of` must give the same batches for the same epoch, so that a resumed run sees what the broken one would have.
+    The run folder gets best.safetensors, training_state.pt (all that `resume` needs, in one file), training_log.json and
+    logs/train.log, and every `checkpoint_freq` updates the weights as `checkpoint_name`. `describe(batch)` gives the figures of
+    the line that is printed every `report_interval` updates; `watch(step, figures)` hears of every update and validation.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches_of: Callable[[int], Iterable[Any]],
+        batches_per_epoch: int,
+        validate: Callable[[], dict[str, float]],
+        settings: TrainSettings,
+        run_folder: Path,
+        describe: Callable[[Any], str] | None = None,
+        checkpoint_name: str = "step_{step}.safetensors",
+        watch: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+    ):
+        if settings.num_threads:
+            torch.set_num_threads(settings.num_threads)
+        set_seed(settings.seed)
+        self.settings, self.batches_of, self.validate = settings, batches_of, validate
+        self.run_folder, self.progress, self.log = Path(run_folder), Progress(), []
+        self.describe, self.watch, self.checkpoint_name, self._reported = describe, watch, checkpoint_name, 0.0
+        remove_fragments(self.run_folder)
+        self.accelerator = _make_accelerator(settings, self.run_folder)
+        batches_per_step = settings.gradient_accumulation_steps * self.accelerator.num_processes
+        if batches_per_epoch < batches_per_step:
+            raise ValueError(
+                f"{batches_per_epoch} batches an epoch, {batches_per_step} needed for one update; "
+                "lower batch_size or gradient_accumulation_steps, or take more clips"
+            )
+        self.total_steps = min(settings.num_epochs * (batches_per_epoch // batches_per_step), settings.max_steps or math.inf)
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        optimizer = make_optimizer(settings.optimizer, self.trained, settings.lr, settings.weight_decay)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, settings.warmup_steps, self.total_steps, settings.schedule)
+        )
+        self.schedule = schedule
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+
+    def fit(self) -> Progress:
+        """Train until the epochs, the steps or the patience run out; the model ends with its best weights."""
+        started = time.monotonic() - self.progress.seconds
+        self._reported = self.progress.seconds
+        # Seldom: in a notebook every refresh is several messages, and a client that drops them (at 1,000) waits for ever.
+        with tqdm(total=self.total_steps, initial=self.progress.step, desc="training", unit="step", mininterval=5) as bar:
+            while self.progress.step < self.total_steps and not self._out_of_patience():
+                self._train_epoch(bar, started)
+        if not self.log or self.log[-1]["step"] != self.progress.step:
+            self._validate(started)
+        load_weights(self.accelerator.unwrap_model(self.model), self.run_folder / "best.safetensors")
+        self.accelerator.end_training()
+        return self.progress
+
+    def has_checkpoint(self) -> bool:
+        """Whether the run folder has something to resume from."""
+        return (self.run_folder / "training_state.pt").is_file()
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint of the run folder, as if the run had never stopped."""
+        path = self.run_folder / "training_state.pt"
+        if not self.has_checkpoint():
+            raise FileNotFoundError(f"{path}: nothing to resume; start without --resume")
+        state = load_state(path)
+        put_weights(self.accelerator.unwrap_model(self.model), state["weights"], str(path))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.progress = Progress(**state["progress"])
+        restore_random_state(state["random"])
+        self.log = state["log"]
+
+    def save_checkpoint(self) -> None:
+        """Write everything `resume` needs, in one file: a run killed between two would resume as neither."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
+        state |= {"progress": asdict(self.progress), "random": random_state(), "log": self.log}
+        state["weights"] = trainable_weights(self.accelerator.unwrap_model(self.model))
+        save_json(self.log, self.run_folder / "training_log.json")
+        save_state(state, self.run_folder / "training_state.pt")
+
+    def _train_epoch(self, bar: tqdm, started: float) -> None:
+        """One pass over the data; a last group too small for a whole update is left for the next epoch's shuffle."""
+        size, world = self.settings.gradient_accumulation_steps, self.accelerator.num_processes
+        mine = slice(self.accelerator.process_index * size, (self.accelerator.process_index + 1) * size)
+        done, left = self.progress.batches_done, (self.total_steps - self.progress.step) * size * world
+        batches = itertools.islice(self.batches_of(self.progress.epoch), done, done + left)
+        while len(group := list(itertools.islice(batches, size * world))) == size * world:
+            figures = self._step(group[mine])
+            self.progress.step += 1
+            self.progress.batches_done += size * world
+            self.watch(self.progress.step, figures)
+            self._report(group[0], started)
+            kept = self._keep_weights()
+            if self.progress.step % self.settings.validation_interval == 0:
+                self._validate(started, figures)
+            elif kept:
+                self.progress.seconds = time.monotonic() - started
+                self.save_checkpoint()
+            bar.set_postfix(loss=f"{figures['train_loss']:.3f}", best=f"{self.progress.best:.4f}", refresh=False)
+            bar.update()
+            if self._out_of_patience():
+                return
+        self.progress.epoch += 1
+        self.progress.batches_done = 0
+
+    def _step(self, batches: list[Any]) -> dict[str, float]:
+        """One update from several small batches; one large batch's, if they hold equally many label tokens."""
+        self.model.train()
+        loss = correct = labels = 0
+        for batch in batches:
+            output = self.model(batch)
+            self.accelerator.backward(output.loss / len(batches))
+            loss += output.loss.item() / len(batches)
+            correct, labels = correct + output.correct_tokens, labels + output.label_tokens
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"step {self.progress.step}: loss is {loss}; lower lr or use fp32 (precision: fp32)")
+        self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm or math.inf)
+        self.optimizer.step()
+        self.schedule.step()
+        self.optimizer.zero_grad()
+        return {"train_loss": loss, "train_token_accuracy": correct / max(1, labels)}
+
+    def _validate(self, started: float, train_figures: dict[str, float] | None = None) -> None:
+        self.model.eval()
+        figures = {**(train_figures or {}), **self.validate(), "lr": self.schedule.get_last_lr()[0]}
+        self.progress.seconds = time.monotonic() - started
+        if self.settings.monitor not in figures:
+            raise ValueError(f"monitor: {self.settings.monitor!r} is not measured; choose from {', '.join(figures)}")
+        value, floor = figures[self.settings.monitor], self.progress.best - self.settings.min_delta
+        self.progress.stale_validations = 0 if value < floor else self.progress.stale_validations + 1
+        self.log.append({"step": self.progress.step, "epoch": self.progress.epoch, "seconds": round(self.progress.seconds, 1)})
+        self.log[-1].update({name: round(number, 6) for name, number in figures.items()})
+        self._append_to_log_file()
+        self.accelerator.log(figures, step=self.progress.step)
+        self.watch(self.progress.step, figures)
+        if value < self.progress.best:
+            self.progress.best, self.progress.best_step = value, self.progress.step
+            self._save("best.safetensors")
+        self.save_checkpoint()
+
+    def _report(self, batch: Any, started: float) -> None:
+        """Print where the training stands, with seconds a step since the last such line."""
+        interval, step = self.settings.report_interval, self.progress.step
+        if not interval or step % interval or not self.describe or not self.accelerator.is_main_process:
+            return
+        now = time.monotonic() - started
+        self.model.eval()
+        figures = self.describe(batch)
+        tqdm.write(f"[Step {step}/{self.total_steps}] {figures} | {(now - self._reported) / interval:.2f}s/step")
+        self._reported = now
+
+    def _keep_weights(self) -> bool:
+        """Write weights under a name of their own every `checkpoint_freq` updates; whether it was time to.
+
+        Before the state that counts this step as done: killed in between, the resumed run writes them again.
+        """
+        frequency, step = self.settings.checkpoint_freq, self.progress.step
+        if not frequency or step % frequency:
+            return False
+        name = self.checkpoint_name.format(step=step)
+        self._save(name)
+        tqdm.write(f"Saved checkpoint: {name}")
+        return True
+
+    def _save(self, name: str) -> None:
+        if self.accelerator.is_main_process:
+            save_weights(trainable_weights(self.accelerator.unwrap_model(self.model)), self.run_folder / name)
+
+    def _append_to_log_file(self) -> None:
+        if self.accelerator.is_main_process:
+            path = self.run_folder / "logs" / "train.log"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {json.dumps(self.log[-1])}\n")
+
+    def _out_of_patience(self) -> bool:
+        return self.progress.stale_validations >= self.settings.patience
+
+
+def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
+    """Precision is the model's business (the projector stays in fp32), so Accelerate is told to leave it alone."""
+    tracker = None if settings.tracker == "none" else settings.tracker
+    accelerator = Accelerator(cpu=settings.device == "cpu", log_with=tracker, project_dir=run_folder, mixed_precision="no")
+    # Accelerate passes over a tracker that is not installed, and says nothing.
+    if tracker and not accelerator.log_with:
+        raise ModuleNotFoundError(
+            f"tracker: {tracker} is not installed; pip install {tracker}, or set tracker: none "
+            "(logs/train.log and training_log.json are written in any case)"
+        )
+    if tracker:
+        # TensorBoard takes numbers and text, and refuses lists.
+        plain = {name: v if isinstance(v, int | float) else str(v) for name, v in asdict(settings).items()}
+        accelerator.init_trackers("danish-asr", config=plain)
+    return accelerator
