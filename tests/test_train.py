@@ -61,7 +61,7 @@ def test_the_best_weights_measure_what_the_log_says(tiny_run, slam):
     examples = load_examples(str(tiny_run.csv), "dev")
     store = encode_examples(examples, slam.encoder)
     figures = SpeechCheck(slam, store, [example.text for example in examples], 2, 8)()
-    assert figures == pytest.approx({name: best[name] for name in figures}, abs=2e-6)
+    assert figures == pytest.approx({name: best[name] for name in figures}, rel=1e-4, abs=2e-6)
 
 
 def test_training_moved_every_weight_of_the_projector(tiny_run):

@@ -183,7 +183,7 @@ def test_the_best_weights_measure_what_the_log_says(finished):
     best = min(log, key=lambda entry: (entry["wer"], entry["step"]))
     dev_set = load_examples(config.data_path, "dev")
     figures = SpeechCheck(load_stage_b(Path(config.run_folder)), log_mel_examples(dev_set), texts_of(dev_set), 2)()
-    assert figures == pytest.approx({name: best[name] for name in figures}, abs=2e-6)
+    assert figures == pytest.approx({name: best[name] for name in figures}, rel=1e-4, abs=2e-6)
 
 
 def test_the_warm_up_is_a_share_of_all_steps_and_a_schedule_may_be_constant(config):

@@ -48,9 +48,11 @@ def sampler(temperature: int | float, seed: int = 0) -> Choose:
     generator = torch.Generator().manual_seed(seed)
 
     def draw(logits: Float[Tensor, " vocab"]) -> int:
-        # In double precision, so that two machines draw the same tokens.
+        # In double precision and from a uniform number, so that two machines draw the same tokens: `torch.multinomial` draws
+        # exponential ones, and takes them from another library on every kind of processor.
         chances = (logits.double().cpu() / temperature).softmax(dim=0)
-        return int(torch.multinomial(chances, 1, generator=generator))
+        point = torch.rand(1, dtype=torch.float64, generator=generator)
+        return min(int(torch.searchsorted(chances.cumsum(dim=0), point, right=True)), len(chances) - 1)
 
     return draw if temperature else likeliest
 

@@ -251,7 +251,8 @@ def test_the_projector_stays_in_fp32_under_autocast(encoder, tiny_llm, features)
         assert slow.projector(features[0][None]).dtype == torch.bfloat16
         tokens = fast.audio_tokens(features[:2])
     assert all(clip.dtype == torch.float32 for clip in tokens)
-    assert all(torch.equal(clip, other) for clip, other in zip(tokens, expected, strict=True))
+    for clip, other in zip(tokens, expected, strict=True):
+        torch.testing.assert_close(clip, other)  # a hundred times closer than bf16 could come
     assert all(parameter.dtype == torch.float32 for parameter in fast.projector.parameters())
 
 
@@ -291,7 +292,7 @@ def test_a_short_training_clip_keeps_at_least_one_audio_token(slam, frames):
 def test_dropout_in_the_projector_works_while_training_only(encoder, tiny_llm, features):
     slam = make_slam(encoder, make_llm(tiny_llm.tokenizer), tiny_llm.tokenizer, dropout=0.5)
     clip = [features[0]]
-    assert torch.equal(slam.audio_tokens(clip)[0], slam.audio_tokens(clip)[0])
+    torch.testing.assert_close(slam.audio_tokens(clip)[0], slam.audio_tokens(clip)[0])
     slam.train()
     assert not torch.equal(slam.audio_tokens(clip)[0], slam.audio_tokens(clip)[0])
 

@@ -543,7 +543,7 @@ def test_a_watcher_hears_of_every_update_and_every_validation(tmp_path):
     ]
     assert [figures["wer"] for _, figures in heard if "wer" in figures] == [0.5, 0.25]
     assert heard[2][1]["train_loss"] == heard[3][1]["train_loss"] > 0
-    assert heard[3][1]["train_loss"] == pytest.approx(trainer.log[0]["train_loss"], abs=1e-6)
+    assert heard[3][1]["train_loss"] == pytest.approx(trainer.log[0]["train_loss"], abs=1e-5)
 
 
 def test_printing_changes_nothing(tmp_path):
@@ -594,7 +594,7 @@ def test_the_train_loss_in_the_log_is_the_mean_over_the_accumulated_batches(tmp_
     expected = sum(model(batch).loss.item() for batch in batches(0)) / 4
     trainer = make_trainer(tmp_path, model, batches, num_epochs=1, gradient_accumulation_steps=4, validation_interval=1)
     trainer.fit()
-    assert trainer.log[0]["train_loss"] == pytest.approx(expected, abs=1e-6)
+    assert trainer.log[0]["train_loss"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_log_survives_a_folder_that_was_emptied_between_two_runs(tmp_path):
