@@ -176,6 +176,7 @@ def test_a_cut_step_trains_like_an_ordinary_one(contest: Contest, kind: str):
     torch.manual_seed(0)
     cut, whole = getattr(contest, kind)(), getattr(contest, kind)()
     whole.model.load_state_dict(cut.model.state_dict())
+    before = nn.utils.parameters_to_vector(cut.model.parameters()).detach().clone()
     torch.manual_seed(1)
     seconds = training_step(cut, cut.batches(0))
     torch.manual_seed(1)
@@ -185,8 +186,8 @@ def test_a_cut_step_trains_like_an_ordinary_one(contest: Contest, kind: str):
     assert tuple(seconds) == STAGES
     assert min(seconds.values()) > 0
     assert all(parameter.grad is None for parameter in cut.model.parameters())
-    for mine, theirs in zip(cut.model.parameters(), whole.model.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+    mine, theirs = (nn.utils.parameters_to_vector(way.model.parameters()) for way in (cut, whole))
+    assert (mine - theirs).norm() < 1e-3 * (theirs - before).norm()  # two sums of the same may differ in their last bits
 
 
 def test_each_trick_can_be_left_out(contest: Contest):
