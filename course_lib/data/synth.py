@@ -1,6 +1,4 @@
-"""A Danish grammar + synthetic voices → as large a corpus as wanted: `wav` files and an `asr.csv`.
-
-    python -m course_lib.synth --split train --clips 20000
+"""A Danish grammar + synthetic voices → as large a corpus as wanted: `wav` files and an `asr.csv` (`course_lib.synth` runs it).
 
 Every clip follows from the seed, its split and its number alone, so a corpus comes out the same on every machine with the
 same espeak-ng, whatever the number of workers. Test sentences are spoken only by voices that train and dev never use.

@@ -1,12 +1,10 @@
-"""A log-mel spectrogram → features: the rows of numbers that say what was spoken.
+"""A log-mel spectrogram → features: what all encoders share, so that either can stand in front of SLAM-ASR.
 
-`WhisperEncoder` is the frozen one: two convolutions halve 100 frames a second to 50, then transformer
-layers look at the whole clip. `log_mel [batch, frames, 80]` becomes `features [batch, frames / 2, 512]`.
+    encoder.whisper  WhisperEncoder, frozen               log_mel [batch, frames, 80]  → features [batch, frames / 2, 512]
+    encoder.tiny     StageBEncoder, trained from nothing  log_mel [batch, frames, 128] → features [batch, frames / 4, 192]
 
-transformers' own forward insists on 3000 frames, 30 s of mostly silence. The layers do not: here they run
-over the frames that exist, so 2 s of speech cost 100 positions instead of 1500.
-`StageBEncoder` is Stage B's (`encoder_layers.py`), trained from nothing: `[batch, frames, 128]` becomes
-`[batch, frames / 4, 192]`. Both are a `SpeechEncoder`, so either can be the ear of SLAM-ASR.
+A batch is padded with zeros, and its frame counts go with it through every step: what follows the last real frame of a clip
+must change nothing.
 """
 
 import hashlib

@@ -1,6 +1,9 @@
-"""A folder or a Hub id → the configuration and the weights of a Whisper encoder.
+"""Log-mel → features: Whisper's encoder, frozen, from a folder or a Hub id.
 
-`encoders.py` loads through here, so that what touches the network stands in one place: `_download`.
+    log_mel [batch, frames, 80] → two convolutions, which halve the frames → 6 transformer layers → features [batch, frames / 2, 512]
+
+transformers' own forward insists on 3000 frames, 30 s of mostly silence. The layers do not: here they run over the frames that
+exist, so 2 s of speech cost 100 positions instead of 1500. What touches the network stands in one place: `_download`.
 """
 
 import json
@@ -20,13 +23,13 @@ from course_lib.encoder.base import EncoderConfig, EncoderError, SpeechEncoder, 
 from course_lib.encoder.positions import sinusoidal_positions
 from course_lib.sound.mel import WHISPER_MEL_RECIPE, whisper_log_mel
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# Where the encoder's tensors stand: as the course ships them, in a WhisperModel, in a whole
-# WhisperForConditionalGeneration.
-_PREFIXES = ("", "encoder.", "model.encoder.")
-
 POSITIONS = "embed_positions.weight"
 """The one table that nobody trained: a formula says its 1.5 MB, so the course does not ship them."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+_PREFIXES = ("", "encoder.", "model.encoder.")
+"""Before the encoder's tensors in a file: the course's, a WhisperModel's, a WhisperForConditionalGeneration's."""
 
 
 class WhisperEncoder(SpeechEncoder):
