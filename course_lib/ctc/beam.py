@@ -77,7 +77,8 @@ def beam_search(
     fusion = Fusion(ngram, weight, bonus)
     beam: Beam = {"": Paths(blank=0.0, character=-math.inf, fused=0.0)}
     for row in log_probs.tolist():
-        blank, likely = row[vocabulary.blank_id], _likely_characters(row, vocabulary, prune)
+        blank = row[vocabulary.blank_id]
+        likely = _likely_characters(row, vocabulary, prune)
         beam = _best(_grow(beam, blank, likely, fusion), beam_width)
     for text, paths in beam.items():
         paths.fused += fusion.gain(text, END)

@@ -74,7 +74,8 @@ def show_feasibility(report: Feasibility) -> str:
         f"  slowest voice {speeds[0]}, fastest {speeds[-1]}",
     ]
     for reduction, indices in report.impossible.items():
-        rate, share = 100 / reduction, len(indices) / report.clips
+        rate = 100 / reduction
+        share = len(indices) / report.clips
         lines.append(
             f"  {reduction} × reduction, {rate:4.1f} frames a second: {len(indices):6,} clips impossible ({share:.1%})"
         )

@@ -68,7 +68,8 @@ def write_script(split: str, clips: int, seed: int = 0) -> list[Line]:
     base = split.partition("-")[0]
     rng = random.Random(f"{seed} {base} script")
     voices = TEST_VOICES if base == "test" else TRAIN_VOICES
-    texts, lines = set(), []
+    texts = set()
+    lines = []
     while len(lines) < clips:
         text = rng.choice(load_grammar().words) if base == "words" else draw_utterance(rng, base)
         if base in TRAINING_SPLITS or text not in texts:

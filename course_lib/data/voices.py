@@ -103,7 +103,8 @@ class Espeak:
             for parameter, value in settings.items():
                 library.espeak_SetParameter(parameter, value, 0)
             self.chunks.clear()
-            encoded, utf8 = text.encode(), 1
+            encoded = text.encode()
+            utf8 = 1
             library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, utf8, None, None)
             library.espeak_Synchronize()
         return np.concatenate([np.zeros(1, np.int16), *self.chunks]).astype(np.float32) / 32_768

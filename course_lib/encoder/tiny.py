@@ -145,8 +145,7 @@ class StageBEncoder(SpeechEncoder):
         self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]
     ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
         hidden, counts = self.time_reduction(log_mel, frame_counts)
-        hidden = self.dropout(hidden)
-        real = real_frames(counts, hidden.shape[1])
+        hidden, real = self.dropout(hidden), real_frames(counts, hidden.shape[1])
         for layer in self.layers:
             hidden = layer(hidden, real)
         return self.norm(hidden) * real[:, :, None], counts

@@ -1,6 +1,6 @@
 """Log-mel → features: Whisper's encoder, frozen, from a folder or a Hub id.
 
-    log_mel [batch, frames, 80] → two convolutions, which halve the frames → 6 transformer layers → features [batch, frames / 2, 512]
+    log_mel [batch, frames, 80] → 2 convolutions → [batch, frames / 2, 512] → 6 transformer layers → features, the same shape
 
 transformers' own forward insists on 3000 frames, 30 s of mostly silence. The layers do not: here they run over the frames that
 exist, so 2 s of speech cost 100 positions instead of 1500. What touches the network stands in one place: `_download`.

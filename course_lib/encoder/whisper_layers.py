@@ -1,7 +1,7 @@
 """The inside of Whisper's encoder, written out: log-mel → first rows → six layers → features.
 
-`encoder.whisper` runs transformers' modules. Here the same numbers come from matrix products that you can read (chapter 02), with
-every stage handed back, for one clip without padding. The formula of the positions is `encoder.positions.sinusoidal_positions`.
+`encoder.whisper` runs transformers' modules. Here the same numbers come from matrix products that you can read (chapter 02),
+with every stage handed back, for one clip without padding. The positions' formula is `encoder.positions.sinusoidal_positions`.
 
     log_mel [frames, 80] → convolve [positions, 512] → + positions → 6 × transformer_layer → layer norm
 """

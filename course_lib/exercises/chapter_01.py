@@ -58,7 +58,8 @@ def _why_alias(frequency: int | float, rate: int | float, guess: float) -> str:
 
 def examine_alias(answer: Callable) -> None:
     for frequency, rate in ALIAS_CASES:
-        guess, expected = _as_number(attempt(answer, frequency, rate), "the frequency"), heard_frequency(frequency, rate)
+        guess = _as_number(attempt(answer, frequency, rate), "the frequency")
+        expected = heard_frequency(frequency, rate)
         if not math.isclose(guess, expected, abs_tol=1e-6):
             why = _why_alias(frequency, rate, guess)
             raise NotYet(

@@ -143,7 +143,8 @@ def cheapest_splits(reference: list[str], hypothesis: list[str]) -> set[tuple[in
 def why_counts(found: tuple[int, ...], possible: set[tuple[int, int, int]]) -> str:
     """What keeps (substitutions, insertions, deletions) from being one of the possible ones."""
     substitutions, insertions, deletions = found
-    total, surplus = sum(min(possible)), min(possible)[1] - min(possible)[2]
+    total = sum(min(possible))
+    surplus = min(possible)[1] - min(possible)[2]
     if (substitutions, deletions, insertions) in possible:
         return "Insertions and deletions are swapped: a deletion is a word that was said and not written"
     if sum(found) < total:

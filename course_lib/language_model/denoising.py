@@ -145,7 +145,8 @@ def letter_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _sound_alike_ids(tokenizer: PreTrainedTokenizerFast) -> dict[int, list[int]]:
-    ids, alike = letter_ids(tokenizer), {}
+    ids = letter_ids(tokenizer)
+    alike = {}
     for group in SOUND_ALIKE:
         known = [ids[letter] for letter in group if letter in ids]
         for letter in known:

@@ -73,8 +73,11 @@ def write(
     llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
 ) -> Written:
     """Write on after the prefix, reading everything again for every token: simple, and as slow as it sounds."""
-    embed, ends = llm.get_input_embeddings(), stop_ids(llm)
-    sequence, ids, log_probabilities, multiplied = prefix, [], [], 0
+    embed = llm.get_input_embeddings()
+    ends = stop_ids(llm)
+    sequence = prefix
+    ids, log_probabilities = [], []
+    multiplied = 0
     for _ in range(max_new_tokens):
         logits = llm(inputs_embeds=sequence[None], use_cache=False).logits[0, -1].float()
         multiplied += len(sequence)
@@ -92,11 +95,16 @@ def write_cached(
     llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
 ) -> Written:
     """The same with a key-value cache: keys and values of what was read are kept, and only the newest token is multiplied."""
-    embed, ends = llm.get_input_embeddings(), stop_ids(llm)
-    unread, cache, ids, log_probabilities, multiplied = prefix, None, [], [], 0
+    embed = llm.get_input_embeddings()
+    ends = stop_ids(llm)
+    unread = prefix
+    cache = None
+    ids, log_probabilities = [], []
+    multiplied = 0
     for _ in range(max_new_tokens):
         output = llm(inputs_embeds=unread[None], past_key_values=cache, use_cache=True)
-        logits, cache = output.logits[0, -1].float(), output.past_key_values
+        logits = output.logits[0, -1].float()
+        cache = output.past_key_values
         multiplied += len(unread)
         token = choose(logits)
         log_probabilities.append(float(logits.log_softmax(dim=0)[token]))
@@ -178,7 +186,8 @@ class Trace:
 
     def shares(self, step: int) -> dict[str, float]:
         """How attention is divided between sound, prompt and the text so far; adds up to 1."""
-        looks, prompt_end = self.steps[step].attention.mean(dim=(0, 1)), self.audio_count + self.prompt_count
+        looks = self.steps[step].attention.mean(dim=(0, 1))
+        prompt_end = self.audio_count + self.prompt_count
         parts = {"sound": looks[: self.audio_count], "prompt": looks[self.audio_count : prompt_end], "text": looks[prompt_end:]}
         return {name: float(part.sum()) for name, part in parts.items()}
 
@@ -208,7 +217,8 @@ def trace_greedy(
 
     ids = _watch(slam, prefix, max_new_tokens, note)
     text = " ".join(slam.tokenizer.decode(ids, skip_special_tokens=True).split())
-    audio_count, seconds = len(prefix) - len(slam.prompt_ids), slam.projector.k / slam.encoder.config.frames_per_second
+    audio_count = len(prefix) - len(slam.prompt_ids)
+    seconds = slam.projector.k / slam.encoder.config.frames_per_second
     log_mel = whisper_log_mel(waveform)
     return Trace(caption or text, log_mel, audio_count, len(slam.prompt_ids), seconds, text, steps)
 
@@ -217,11 +227,16 @@ def _watch(
     slam: SlamASR, prefix: Float[Tensor, "positions llm_dim"], most: int, note: Callable[[list[int], Any], int]
 ) -> list[int]:
     """`write_cached`, with ids and output of each step handed to `note`, which answers with the token to write."""
-    embed, ends, unread, cache, ids = slam.llm.get_input_embeddings(), stop_ids(slam.llm), prefix, None, []
+    embed = slam.llm.get_input_embeddings()
+    ends = stop_ids(slam.llm)
+    unread = prefix
+    cache = None
+    ids = []
     with autocast(slam.precision, slam.device):
         for _ in range(most):
             output = slam.llm(inputs_embeds=unread[None], past_key_values=cache, use_cache=True, output_attentions=True)
-            token, cache = note(ids, output), output.past_key_values
+            token = note(ids, output)
+            cache = output.past_key_values
             if token in ends:
                 break
             ids.append(token)

@@ -77,7 +77,8 @@ class ConvProjector(Projector):
         self, feature_dim: int, llm_dim: int, k: int = 5, hidden_dim: int = 512, dropout: float = 0.0, overlap: int = 1
     ):
         super().__init__(k)
-        self.overlap, self.width = overlap, k + 2 * overlap
+        self.overlap = overlap
+        self.width = k + 2 * overlap
         self.layers = mlp(self.width * feature_dim, hidden_dim, llm_dim, dropout)
 
     def forward(

@@ -62,7 +62,8 @@ def load_audio(
     """
     if isinstance(source, np.ndarray | Tensor):
         name = name or "array"
-        sound, rate = _sound_from_array(source, name), SAMPLE_RATE if sample_rate is None else sample_rate
+        sound = _sound_from_array(source, name)
+        rate = SAMPLE_RATE if sample_rate is None else sample_rate
     else:
         name = name or ("bytes" if isinstance(source, bytes) else os.fspath(source))
         if sample_rate is not None:

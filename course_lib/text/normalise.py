@@ -158,7 +158,8 @@ def _digits_to_words(digits: str, longest: int = 9) -> str:
 
 
 def _spoken_number(match: re.Match[str]) -> str:
-    whole, decimals = re.sub(r"\D", "", match["whole"]), match["decimals"]
+    whole = re.sub(r"\D", "", match["whole"])
+    decimals = match["decimals"]
     if match["ordinal"] and not decimals and 1 <= int(whole) <= 99:
         return f" {ordinal_to_words(int(whole))} "
     words = ("minus " if match["minus"] else "") + _digits_to_words(whole)

@@ -130,7 +130,8 @@ def describe_position(row: InspectedRow, t: int) -> str:
 def draw_strip(row: InspectedRow, t: int) -> Figure:
     """The static twin: inputs above, labels beneath, and an arrow from position t to the label that its logits answer for."""
     figure = Figure(figsize=(8.2, 2.6))
-    axes, start = figure.subplots(), 0
+    axes = figure.subplots()
+    start = 0
     for index, position in enumerate(row.positions):
         _draw_box(axes, index, 1.0, position.kind, "" if position.kind == "audio" else position.piece)
         _draw_box(axes, index, -0.6, position.kind if position.label is not None else None, position.label or "–")
@@ -213,7 +214,8 @@ def _column_html(t: int, position: Position, chosen: bool, answered: bool) -> st
     frame, plain = "outline:3px solid #111;", "background:#fff;color:#111;border:2px solid #e4e4e4"
     read = f'<div style="{_box(position.kind)};{frame * chosen}">{html.escape(position.piece) or "&nbsp;"}</div>'
     below = f'<div style="{plain if position.label is None else _box(position.kind)};{frame * answered}">{label}</div>'
-    guess, reads = position.guesses[0], position.piece or "nothing"
+    guess = position.guesses[0]
+    reads = position.piece or "nothing"
     told = (
         f"{t}, {position.kind}: reads {reads}, label {position.label or '−100'}, predicts {guess.piece} {guess.probability:.0%}"
     )
