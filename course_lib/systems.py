@@ -99,7 +99,7 @@ class SlamConfig(TrainSettings):
 
 
 def load_encoder(name: str, precision: Precision = "fp32") -> SpeechEncoder:
-    """Load the ear by its name: the run folder of a Stage B training, else a Whisper (a folder or a Hub id)."""
+    """Load an encoder by its name: the run folder of a Stage B training, else a Whisper (a folder or a Hub id)."""
     folder = Path(find_model(name))
     if (folder / STAGE_B_CONFIG_NAME).is_file():
         return load_stage_b_encoder(folder, precision=precision)

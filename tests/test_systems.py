@@ -229,7 +229,7 @@ def test_one_config_line_puts_the_learners_own_ear_under_the_same_language_model
     assert len(slam.transcribe([waveform], 4)) == 1
     slam.train()
     slam(SpeechBatch(features, ["hej"])).loss.backward()
-    # trained is the projector only, and the ear does not begin to drop units
+    # trained is the projector only, and the encoder does not begin to drop units
     assert set(trainable_weights(slam)) == {f"projector.layers.{n}.{kind}" for n in (1, 3) for kind in ("weight", "bias")}
     assert torch.equal(slam.encode([waveform])[0], features[0])
 

@@ -62,16 +62,6 @@ def count_paths(labels: Sequence[int] | str, frames: int) -> int:
     return math.comb(frames + len(labels) - repeats, 2 * len(labels))
 
 
-def enumerate_paths(labels: Sequence[int], frames: int, vocab: int, blank_id: int = 0) -> list[tuple[int, ...]]:
-    """List every path that collapses to `labels`, by trying all vocab ** frames of them. For toys.
-
-    Raises ValueError when that would be more than two million.
-    """
-    if vocab**frames > 2_000_000:
-        raise ValueError(f"{vocab} symbols in {frames} frames make {vocab**frames:,} paths; that is no toy any more")
-    return [path for path in itertools.product(range(vocab), repeat=frames) if collapse(path, blank_id) == list(labels)]
-
-
 def lattice_states(labels: Sequence[int], blank_id: int = 0) -> Int[Tensor, "states"]:
     """Put a blank around each label: U labels make 2U + 1 states.
 

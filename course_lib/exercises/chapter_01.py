@@ -28,8 +28,8 @@ def _as_number(answer: Any, what: str) -> float:
         raise NotYet(f"{what} should be one number; you returned a {type(answer).__name__}.") from None
 
 
-def _near(left: Tensor, right: Tensor, tolerance: float = 1e-4) -> bool:
-    return torch.allclose(left, right.to(left.dtype), atol=tolerance, rtol=tolerance)
+def _near(left: Tensor, right: Tensor) -> bool:
+    return torch.allclose(left, right.to(left.dtype), atol=1e-4, rtol=1e-4)
 
 
 def heard_frequency(frequency: int | float, rate: int | float) -> int | float:

@@ -19,9 +19,9 @@ WORDS = str.split("det er jeg du har en kop kaffe te rugbrød på øl og ja nej 
 MARKED = str.split("Rødgrød! E-mail, På Århus? «Ål» 7-eleven Æble; så... Café fløde/skyr")
 
 
-def random_pair(rng: random.Random, least: int = 1, most: int = 7) -> tuple[str, str]:
+def random_pair(rng: random.Random) -> tuple[str, str]:
     """A sentence and a mishearing of it: words lost, replaced and added."""
-    said = [rng.choice(WORDS) for _ in range(rng.randint(least, most))]
+    said = [rng.choice(WORDS) for _ in range(rng.randint(1, 7))]
     written: list[str] = []
     for word in said:
         fate = rng.random()

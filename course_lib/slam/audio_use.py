@@ -1,4 +1,4 @@
-"""Does a recogniser use its ears? Its loss with the right sound, with another clip's, and with silence.
+"""Does a recogniser use the sound? Its loss with the right sound, with another clip's, and with silence.
 
 A language model writes likely sentences without listening, and in training the loss falls for as long as it gets better at
 that. Where the loss is the same whatever is heard, nothing is heard.

@@ -193,10 +193,8 @@ class Trace:
 
 
 @torch.no_grad()
-def trace_greedy(
-    slam: SlamASR, waveform: Float[Tensor, "samples"], caption: str = "", max_new_tokens: int = 64, top: int = 5
-) -> Trace:
-    """Write a clip down greedily and keep of every step the `top` likeliest tokens and all attention; caption: the text.
+def trace_greedy(slam: SlamASR, waveform: Float[Tensor, "samples"], caption: str = "", max_new_tokens: int = 64) -> Trace:
+    """Write a clip down greedily and keep of every step the five likeliest tokens and all attention; caption: the text.
 
     Needs a language model loaded with eager attention, as `load_llm` does on a CPU: the fused kernels never form the shares.
     Raises ValueError for another.
@@ -209,7 +207,7 @@ def trace_greedy(
 
     def note(ids: list[int], output: Any) -> int:
         logits = output.logits[0, -1].float()
-        best = logits.softmax(dim=0).topk(top)
+        best = logits.softmax(dim=0).topk(5)
         pieces = [_piece(slam, token) for token in best.indices.tolist()]
         shares = torch.stack([layer[0, :, -1] for layer in output.attentions]).float().cpu()
         steps.append(Step(slam.tokenizer.decode(ids), list(zip(pieces, best.values.tolist(), strict=True)), shares))

@@ -35,10 +35,8 @@ def spread_over_frequencies(
     return power
 
 
-def griffin_lim(
-    power: Float[Tensor, "frames frequencies"], rounds: int = 32, hop_length: int = HOP_LENGTH
-) -> Float[Tensor, "samples"]:
-    """Power |STFT|² → a waveform that has about this spectrogram, (frames − 1) · hop_length samples.
+def griffin_lim(power: Float[Tensor, "frames frequencies"], rounds: int = 32) -> Float[Tensor, "samples"]:
+    """Power |STFT|² → a waveform that has about this spectrogram, (frames − 1) · 160 samples.
 
     Start with all phases 0. Then in turn: make the sound, take its STFT, keep the phases and put the wanted magnitudes back
     (Griffin and Lim 1984). Overlapping windows must agree, and that is what pulls the phases into place.
@@ -49,9 +47,9 @@ def griffin_lim(
     window = torch.hann_window(n_fft, device=power.device)
     spectrum = magnitude.to(torch.complex64)
     for _ in range(rounds):
-        waveform = torch.istft(spectrum, n_fft, hop_length, window=window)
-        spectrum = _with_magnitude(magnitude, torch.stft(waveform, n_fft, hop_length, window=window, return_complex=True))
-    return torch.istft(spectrum, n_fft, hop_length, window=window)
+        waveform = torch.istft(spectrum, n_fft, HOP_LENGTH, window=window)
+        spectrum = _with_magnitude(magnitude, torch.stft(waveform, n_fft, HOP_LENGTH, window=window, return_complex=True))
+    return torch.istft(spectrum, n_fft, HOP_LENGTH, window=window)
 
 
 def sound_from_whisper_log_mel(log_mel: Float[Tensor, "frames bins"]) -> Float[Tensor, "samples"]:

@@ -468,17 +468,17 @@ def test_checkpoints_are_kept_under_the_name_and_with_the_weights_of_their_step(
     model = Line()
     seen = []
     trainer = make_trainer(tmp_path, model, checkpoint_freq=3, num_epochs=2)
-    trainer.checkpoint_name = "ear_{step}.safetensors"
+    trainer.checkpoint_name = "kept_{step}.safetensors"
     watch_updates(trainer, lambda optimizer: seen.append(model.trained.weight.detach().clone()))
     trainer.fit()
     assert {file.name for file in tmp_path.glob("*.safetensors")} == {
-        "ear_3.safetensors",
-        "ear_6.safetensors",
+        "kept_3.safetensors",
+        "kept_6.safetensors",
         "best.safetensors",
     }
     # what the fourth update began with is what the third one made
-    assert torch.equal(load_file(tmp_path / "ear_3.safetensors")["trained.weight"], seen[3])
-    assert "Saved checkpoint: ear_6.safetensors" in capsys.readouterr().out
+    assert torch.equal(load_file(tmp_path / "kept_3.safetensors")["trained.weight"], seen[3])
+    assert "Saved checkpoint: kept_6.safetensors" in capsys.readouterr().out
 
 
 def test_without_a_checkpoint_freq_only_the_best_weights_are_kept(tmp_path):
