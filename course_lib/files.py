@@ -1,7 +1,7 @@
-"""Where things live: what the course ships, and what it makes on first use.
+"""Folders and files: what the course ships, the cache of what it can make again, and atomic writing.
 
-Synthetic speech and encoder features are large and can be made again, so they go to a cache folder of the user's machine
-(or of `COURSE_CACHE`) and not into the repository.
+Synthetic speech and encoder features are large, so they go to a cache folder of the user's machine (or to `COURSE_CACHE`) and
+not into the repository. Everything is written beside its place and renamed, so that no file is ever half there.
 """
 
 import json

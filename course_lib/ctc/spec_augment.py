@@ -33,15 +33,15 @@ class SpecAugment:
         batch, frames, bins = log_mel.shape
         widest = torch.full((batch,), float(min(self.frequency_width, bins)), device=log_mel.device)
         for _ in range(self.frequency_masks):
-            mask = random_stretch(widest, torch.full_like(counts, bins), bins)
+            mask = random_mask(widest, torch.full_like(counts, bins), bins)
             log_mel = log_mel.masked_fill(mask[:, None, :], 0.0)
         for _ in range(self.time_masks):
-            mask = random_stretch(self.time_share * counts, counts, frames)
+            mask = random_mask(self.time_share * counts, counts, frames)
             log_mel = log_mel.masked_fill(mask[:, :, None], 0.0)
         return log_mel
 
 
-def random_stretch(widest: Float[Tensor, "batch"], lengths: Int[Tensor, "batch"], size: int) -> Bool[Tensor, "batch size"]:
+def random_mask(widest: Float[Tensor, "batch"], lengths: Int[Tensor, "batch"], size: int) -> Bool[Tensor, "batch size"]:
     """True on one stretch of each row: its width drawn from 0 to `widest`, its place anywhere within `lengths`."""
     widths = (torch.rand_like(widest) * (widest.floor() + 1)).floor().clamp(max=lengths)
     starts = (torch.rand_like(widest) * (lengths - widths + 1)).floor()

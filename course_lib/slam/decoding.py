@@ -22,7 +22,7 @@ Choose = Callable[[Float[Tensor, " vocab"]], int]
 """From the logits of one step to the token that is written."""
 
 
-class Written(NamedTuple):
+class Generation(NamedTuple):
     """What was written: token ids without end-of-text, the log-probability of each step (the end's is the last), whether the
     model stopped by itself, and how many positions went through its layers.
     """
@@ -69,9 +69,9 @@ def prefix_of(slam: SlamASR, features: Float[Tensor, "frames features"]) -> Floa
 
 
 @torch.no_grad()
-def write(
+def generate(
     llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
-) -> Written:
+) -> Generation:
     """Write on after the prefix, reading everything again for every token: simple, and as slow as it sounds."""
     embed = llm.get_input_embeddings()
     ends = stop_ids(llm)
@@ -84,16 +84,16 @@ def write(
         token = choose(logits)
         log_probabilities.append(float(logits.log_softmax(dim=0)[token]))
         if token in ends:
-            return Written(ids, log_probabilities, True, multiplied)
+            return Generation(ids, log_probabilities, True, multiplied)
         ids.append(token)
         sequence = torch.cat([sequence, embed(torch.tensor([token], device=llm.device))])
-    return Written(ids, log_probabilities, False, multiplied)
+    return Generation(ids, log_probabilities, False, multiplied)
 
 
 @torch.no_grad()
-def write_cached(
+def generate_cached(
     llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
-) -> Written:
+) -> Generation:
     """The same with a key-value cache: keys and values of what was read are kept, and only the newest token is multiplied."""
     embed = llm.get_input_embeddings()
     ends = stop_ids(llm)
@@ -109,10 +109,10 @@ def write_cached(
         token = choose(logits)
         log_probabilities.append(float(logits.log_softmax(dim=0)[token]))
         if token in ends:
-            return Written(ids, log_probabilities, True, multiplied)
+            return Generation(ids, log_probabilities, True, multiplied)
         ids.append(token)
         unread = embed(torch.tensor([token], device=llm.device))
-    return Written(ids, log_probabilities, False, multiplied)
+    return Generation(ids, log_probabilities, False, multiplied)
 
 
 def beam_search(
@@ -224,7 +224,7 @@ def trace_greedy(slam: SlamASR, waveform: Float[Tensor, "samples"], caption: str
 def _watch(
     slam: SlamASR, prefix: Float[Tensor, "positions llm_dim"], most: int, note: Callable[[list[int], Any], int]
 ) -> list[int]:
-    """`write_cached`, with ids and output of each step handed to `note`, which answers with the token to write."""
+    """`generate_cached`, with ids and output of each step handed to `note`, which answers with the token to write."""
     embed = slam.llm.get_input_embeddings()
     ends = stop_ids(slam.llm)
     unread = prefix

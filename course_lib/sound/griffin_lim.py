@@ -1,7 +1,7 @@
 """A log-mel spectrogram → sound again, to hear what it kept and what it threw away.
 
 Two things are missing in a mel spectrogram, and each gets its guess: which frequency inside a filter had the power
-(`spread_over_frequencies`), and where in its cycle each frequency was (`griffin_lim`).
+(`mel_to_power`), and where in its cycle each frequency was (`griffin_lim`).
 """
 
 import torch
@@ -17,7 +17,7 @@ def undo_whisper_scaling(log_mel: Float[Tensor, "frames bins"]) -> Float[Tensor,
     return 10.0 ** (4.0 * log_mel - 4.0)
 
 
-def spread_over_frequencies(
+def mel_to_power(
     mel: Float[Tensor, "frames bins"], filters: Float[Tensor, "bins frequencies"], rounds: int = 100
 ) -> Float[Tensor, "frames frequencies"]:
     """Find a power spectrogram, nowhere negative, that would give this mel spectrogram.
@@ -55,7 +55,7 @@ def griffin_lim(power: Float[Tensor, "frames frequencies"], rounds: int = 32) ->
 def sound_from_whisper_log_mel(log_mel: Float[Tensor, "frames bins"]) -> Float[Tensor, "samples"]:
     """Whisper's log-mel, with any number of bins → sound, 10 ms shorter than it was."""
     filters = mel_filter_bank(log_mel.shape[1], WHISPER_MEL_RECIPE.n_fft).to(log_mel.device)
-    return griffin_lim(spread_over_frequencies(undo_whisper_scaling(log_mel), filters))
+    return griffin_lim(mel_to_power(undo_whisper_scaling(log_mel), filters))
 
 
 def _with_magnitude(

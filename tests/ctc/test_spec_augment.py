@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from course_lib.ctc.recogniser import StageBRecogniser
-from course_lib.ctc.spec_augment import SpecAugment, random_stretch
+from course_lib.ctc.spec_augment import SpecAugment, random_mask
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.text.vocabulary import CharVocabulary
 
@@ -84,7 +84,7 @@ def test_there_are_as_many_masks_of_both_kinds_as_asked_for(log_mel):
 def test_a_mask_may_stand_anywhere_from_the_first_to_the_last_frame_of_its_own_clip():
     torch.manual_seed(0)
     lengths = torch.tensor([10, 6] * 4000)
-    covered = random_stretch(torch.full((8000,), 3.0), lengths, 12)
+    covered = random_mask(torch.full((8000,), 3.0), lengths, 12)
     first_three, shares = covered[lengths == 10], covered[lengths == 6].float().mean(dim=0)
     assert first_three[:, :10].any(dim=0).all()
     assert not first_three[:, 10:].any()
@@ -101,7 +101,7 @@ def test_a_mask_may_stand_anywhere_from_the_first_to_the_last_frame_of_its_own_c
 
 def test_a_mask_wider_than_the_clip_covers_the_clip_and_no_more():
     torch.manual_seed(0)
-    covered = random_stretch(torch.full((500,), 50.0), torch.full((500,), 4), 9)
+    covered = random_mask(torch.full((500,), 50.0), torch.full((500,), 4), 9)
     assert not covered[:, 4:].any()
     assert covered[:, :4].all(dim=1).any()
     assert SpecAugment(frequency_masks=3, frequency_width=500)(torch.ones(2, 6, 128), torch.tensor([6, 6])).shape == (2, 6, 128)

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchaudio
 
-from course_lib.sound.griffin_lim import griffin_lim, sound_from_whisper_log_mel, spread_over_frequencies, undo_whisper_scaling
+from course_lib.sound.griffin_lim import griffin_lim, mel_to_power, sound_from_whisper_log_mel, undo_whisper_scaling
 from course_lib.sound.mel import mel_filter_bank, power_spectrogram, whisper_log_mel
 
 
@@ -45,7 +45,7 @@ def test_every_round_brings_the_sound_nearer():
 @pytest.mark.parametrize("bins", [20, 80])
 def test_the_power_it_finds_has_the_wanted_mel_spectrogram(bins):
     filters, mel = mel_filter_bank(bins, 400), mel_of(sound(), bins)
-    power = spread_over_frequencies(mel, filters)
+    power = mel_to_power(mel, filters)
     assert (power >= 0).all()
     assert (power @ filters.T - mel).norm() < 0.03 * mel.norm()
 
@@ -54,13 +54,13 @@ def test_it_fits_the_mel_spectrogram_about_as_well_as_librosa():
     filters, mel = mel_filter_bank(80, 400), mel_of(sound())
     theirs = librosa.feature.inverse.mel_to_stft(mel.T.numpy(), sr=16_000, n_fft=400, power=2.0)
     their_misfit = (torch.from_numpy(theirs).square().T @ filters.T - mel).norm()
-    our_misfit = (spread_over_frequencies(mel, filters, rounds=500) @ filters.T - mel).norm()
+    our_misfit = (mel_to_power(mel, filters, rounds=500) @ filters.T - mel).norm()
     assert our_misfit < max(2 * their_misfit, 0.01 * mel.norm())
 
 
 def test_power_that_no_filter_hears_stays_out():
     filters = torch.tensor([[1.0, 0.0, 0.0], [0.0, 0.0, 2.0]])
-    power = spread_over_frequencies(torch.tensor([[3.0, 8.0]]), filters)
+    power = mel_to_power(torch.tensor([[3.0, 8.0]]), filters)
     torch.testing.assert_close(power, torch.tensor([[3.0, 0.0, 4.0]]))
 
 
