@@ -14,13 +14,14 @@ from accelerate.utils import set_seed
 
 from course_lib.compute import Precision, pick_device
 from course_lib.config import load_config
-from course_lib.ctc.beam import beam_search
+from course_lib.ctc.beam import BeamDecoder
 from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
 from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_stage_b, load_stage_b_encoder
 from course_lib.data.grammar import draw_utterance
+from course_lib.data.recogniser import Recogniser
 from course_lib.encoder.base import SpeechEncoder
 from course_lib.encoder.whisper import WhisperEncoder
-from course_lib.evaluation.whisper_zero_shot import WhisperZeroShot, load_whisper_zero_shot
+from course_lib.evaluation.whisper_zero_shot import load_whisper_zero_shot
 from course_lib.files import DATA_FOLDER, find_model
 from course_lib.language_model.pretrained import load_llm
 from course_lib.language_model.prompt import PROMPT
@@ -32,9 +33,6 @@ from course_lib.training.settings import TrainSettings
 
 CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
-
-BEAM = {"beam_width": 16, "weight": 0.8, "bonus": 1.0}
-"""How Stage B is read with a beam; weight and bonus of the n-gram were chosen on dev."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,8 +113,18 @@ def build_slam(config: SlamConfig) -> SlamASR:
     projector = PROJECTORS[config.projector](
         encoder.feature_dim, llm.config.hidden_size, config.k, config.projector_hidden_dim, config.projector_dropout
     )
-    writing = {"num_beams": config.num_beams, "ctc_weight": config.ctc_weight}
-    return SlamASR(encoder, projector, llm, tokenizer, config.prompt, config.precision, **writing).to(device)
+    slam = SlamASR(
+        encoder,
+        projector,
+        llm,
+        tokenizer,
+        prompt=config.prompt,
+        precision=config.precision,
+        num_beams=config.num_beams,
+        ctc_weight=config.ctc_weight,
+        max_new_tokens=config.max_new_tokens,
+    )
+    return slam.to(device)
 
 
 def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:
@@ -141,21 +149,20 @@ def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> Sta
     """
     recogniser, rng = load_stage_b(folder), Random("n-gram")
     ngram = CharNgram([draw_utterance(rng, "train") for _ in range(sentences)]) if sentences else None
-    vocabulary = recogniser.vocabulary
-    recogniser.decode = lambda log_probs: vocabulary.encode(beam_search(log_probs, vocabulary, ngram, **BEAM)[0][0])
+    recogniser.decode = BeamDecoder(recogniser.vocabulary, ngram)
     return recogniser
 
 
-SYSTEMS: dict[str, Callable[..., SlamASR | StageBRecogniser | WhisperZeroShot]] = {
+SYSTEMS: dict[str, Callable[..., Recogniser]] = {
     "slam": load_slam,
     "stage_b": load_stage_b,
     "stage_b_beam": load_stage_b_beam,
     "stage_b_ngram": partial(load_stage_b_beam, 20_000),
     "whisper": load_whisper_zero_shot,
 }
-"""Recognisers by the name that `evaluate --system` takes; each has `transcribe`."""
+"""Recognisers by the name that `evaluate --system` takes."""
 
 
-def load_system(folder: Path) -> SlamASR | StageBRecogniser:
+def load_system(folder: Path) -> Recogniser:
     """Load whatever recogniser a run folder holds."""
     return load_stage_b(folder) if (Path(folder) / STAGE_B_CONFIG_NAME).is_file() else load_slam(folder)

@@ -22,7 +22,7 @@ def train(config: SlamConfig, resume: bool = False) -> Progress:
     batches = SpeechBatches(train_stores, texts, config.batch_size, config.seed)
     save_config(config, Path(config.run_folder) / CONFIG_NAME)
     seconds = warm_up(slam, batches, dev_store, texts_of(dev_set), config, resume) if config.ctc_warmup_epochs else 0.0
-    check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size, config.max_new_tokens)
+    check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size)
     trainer = Trainer(slam, batches, len(batches), check, config, Path(config.run_folder))
     trainer.progress.seconds = seconds
     if resume and (trainer.has_checkpoint() or not config.ctc_warmup_epochs):
@@ -44,13 +44,13 @@ def warm_up(
         monitor="cer",
         tracker="none",
     )
-    speller = CtcWarmup(slam)
-    measure = SpeechCheck(speller, dev_store, dev_texts, config.batch_size, 0)
+    warmup = CtcWarmup(slam)
+    measure = SpeechCheck(warmup, dev_store, dev_texts, config.batch_size)
 
     def check() -> dict[str, float]:
         return {name: figure for name, figure in measure().items() if name in ("cer", "wer", "loss")}
 
-    trainer = Trainer(speller, batches, len(batches), check, settings, Path(config.run_folder) / "ctc_warmup")
+    trainer = Trainer(warmup, batches, len(batches), check, settings, Path(config.run_folder) / "ctc_warmup")
     if resume:
         trainer.resume()
     return trainer.fit().seconds

@@ -217,7 +217,7 @@ def test_an_encoder_is_a_stage_b_run_or_a_whisper(stage_b_folder):
     assert isinstance(load_encoder("data/models/whisper-base-encoder"), WhisperEncoder)
 
 
-def test_one_config_line_puts_the_learners_own_ear_under_the_same_language_model(tiny_run, stage_b_folder):
+def test_one_config_line_puts_the_learners_own_encoder_under_the_same_language_model(tiny_run, stage_b_folder):
     config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), encoder_name=str(stage_b_folder), k=2)
     slam = build_slam(config)
     assert slam.projector.layers[1].in_features == 2 * 16
@@ -226,10 +226,10 @@ def test_one_config_line_puts_the_learners_own_ear_under_the_same_language_model
     waveform = 0.1 * torch.randn(16_000, generator=torch.Generator().manual_seed(0))
     features = slam.encode([waveform])
     assert features[0].shape == (-(-len(ctc_log_mel(waveform)) // 4), 16)
-    assert len(slam.transcribe([waveform], 4)) == 1
+    assert len(slam.transcribe([waveform])) == 1
     slam.train()
     slam(SpeechBatch(features, ["hej"])).loss.backward()
-    # trained is the projector only, and the ear does not begin to drop units
+    # trained is the projector only, and the encoder does not begin to drop units
     assert set(trainable_weights(slam)) == {f"projector.layers.{n}.{kind}" for n in (1, 3) for kind in ("weight", "bias")}
     assert torch.equal(slam.encode([waveform])[0], features[0])
 

@@ -23,9 +23,9 @@ def slam(tiny_run):
 def test_the_check_measures_transcripts_and_the_mean_loss_over_all_tokens(slam, tiny_run):
     examples = load_examples(str(tiny_run.csv), "dev")
     store, texts = encode_examples(examples, slam.encoder), [example.text for example in examples]
-    figures = SpeechCheck(slam, store, texts, batch_size=2, max_new_tokens=8)()
+    figures = SpeechCheck(slam, store, texts, batch_size=2)()
     features = [store[index] for index in range(len(store))]
-    transcripts = slam.transcribe_features(features, 8)
+    transcripts = slam.transcribe_features(features)
     output = slam.loss(SpeechBatch(features, texts))
     assert list(figures) == ["wer", "cer", "loss", "token_accuracy_teacher_forced"]
     assert figures["wer"] == word_error_rate(texts, transcripts)
@@ -60,7 +60,7 @@ def test_the_best_weights_measure_what_the_log_says(tiny_run, slam):
     best = min(log, key=lambda entry: (entry["wer"], entry["step"]))
     examples = load_examples(str(tiny_run.csv), "dev")
     store = encode_examples(examples, slam.encoder)
-    figures = SpeechCheck(slam, store, [example.text for example in examples], 2, 8)()
+    figures = SpeechCheck(slam, store, [example.text for example in examples], 2)()
     assert figures == pytest.approx({name: best[name] for name in figures}, abs=2e-6)
 
 

@@ -54,7 +54,7 @@ def test_the_shipped_model_is_the_default_and_a_file_is_needed(monkeypatch, caps
         transcribe.main()
     assert "FILE" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["transcribe", "clip.wav"])
-    monkeypatch.setattr(transcribe, "load_slam", EchoOfFolder)
+    monkeypatch.setattr(transcribe, "load_system", EchoOfFolder)
     monkeypatch.setattr(transcribe, "load_audio", lambda file: file)
     assert transcribe.main() == 0
     assert capsys.readouterr().out == f"clip.wav\t{transcribe.SHIPPED_SLAM} heard clip.wav\n"

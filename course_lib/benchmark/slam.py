@@ -26,7 +26,7 @@ from course_lib.compute import Precision, autocast, resolve_precision
 from course_lib.config import load_config
 from course_lib.data.batches import SpeechBatch
 from course_lib.data.datasets import Example, encode_examples, load_examples, texts_of
-from course_lib.encoder.base import pad_log_mels
+from course_lib.encoder.base import Padded
 from course_lib.encoder.whisper import WhisperEncoder
 from course_lib.files import SHIPPED_CSV
 from course_lib.slam.model import SlamASR
@@ -115,7 +115,7 @@ class Way:
             return [self.store[index] for index in range(len(self.store))]
         log_mels = [self.slam.encoder.log_mel(waveform) for waveform in self.waveforms]
         watch.lap("log-mel")
-        features, counts = self.slam.encoder(*(tensor.to(self.slam.device) for tensor in pad_log_mels(log_mels)))
+        features, counts = self.slam.encoder(*(tensor.to(self.slam.device) for tensor in Padded.of(log_mels)))
         return [clip[:count] for clip, count in zip(features, counts.tolist(), strict=True)]
 
     def loss_of_full_logits(self, batch: SpeechBatch) -> Float[Tensor, ""]:

@@ -13,7 +13,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,7 +22,8 @@ from course_lib.config import load_config
 from course_lib.ctc.paths import collapse, frames_needed, greedy_decode
 from course_lib.ctc.spec_augment import SpecAugment
 from course_lib.data.batches import SpeechBatch
-from course_lib.encoder.base import pad_log_mels
+from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.encoder.base import Padded
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.files import DATA_FOLDER
 from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary, Vocabulary
@@ -108,17 +109,22 @@ class StageBConfig:
         return found
 
 
-class StageBRecogniser(nn.Module):
+class StageBRecogniser(nn.Module, Recogniser):
     """Encoder and CTC head. `forward` gives the loss of a batch, `transcribe` the text of clips.
 
     `decode` turns log-probabilities [frames, vocab] of one clip into symbol ids: greedy unless told otherwise.
     """
 
-    def __init__(self, enc: StageBEncoder, vocabulary: Vocabulary, spec_augment: SpecAugment | None = None):
+    def __init__(
+        self,
+        enc: StageBEncoder,
+        vocabulary: Vocabulary,
+        spec_augment: SpecAugment | None = None,
+        decode: Callable[[Float[Tensor, "frames vocab"]], list[int]] = greedy_decode,
+    ):
         super().__init__()
-        self.enc, self.vocabulary, self.spec_augment = enc, vocabulary, spec_augment
+        self.enc, self.vocabulary, self.spec_augment, self.decode = enc, vocabulary, spec_augment, decode
         self.head = nn.Linear(enc.feature_dim, len(vocabulary))
-        self.decode: Callable[[Float[Tensor, "frames vocab"]], list[int]] = greedy_decode
 
     def forward(self, batch: SpeechBatch) -> StepOutput:
         """CTC loss as `torch.nn.CTCLoss` averages it: per symbol, then over the clips that can be aligned.
@@ -140,31 +146,28 @@ class StageBRecogniser(nn.Module):
         correct = sum(len(labels[i]) for i in clips if read[i] == labels[i])
         return StepOutput(loss, correct, int(lengths.sum()))
 
-    def log_probs(
-        self, log_mels: list[Float[Tensor, "_frames bins"]]
-    ) -> tuple[Float[Tensor, "batch frames vocab"], Int[Tensor, "batch"]]:
-        """Log-probability of every symbol at every frame, padded, and how many frames of each clip are real."""
-        padded, counts = pad_log_mels([log_mel.to(self.enc.device) for log_mel in log_mels], multiple=SHAPES)
+    def log_probs(self, log_mels: Sequence[Float[Tensor, "_frames bins"]]) -> Padded:
+        """Log-probability of every symbol at every frame."""
+        padded, counts = Padded.of([log_mel.to(self.enc.device) for log_mel in log_mels], multiple=SHAPES)
         if self.training and self.spec_augment:
             padded = self.spec_augment(padded, counts)
         features, counts = self.enc(padded, counts)
-        return self.head(features).log_softmax(dim=-1), counts
+        return Padded(self.head(features).log_softmax(dim=-1), counts)
 
     @torch.no_grad()
     def loss(self, batch: SpeechBatch) -> StepOutput:
         """`forward` without gradients, for measuring."""
         return self(batch)
 
-    @torch.no_grad()
-    def transcribe_features(self, features: list[Float[Tensor, "_frames bins"]], max_new_tokens: int = 0) -> list[str]:
-        """Write what is said in log-mel spectrograms, one line a clip; `max_new_tokens` means nothing here."""
-        log_probs, counts = self.log_probs(features)
-        ids = [self.decode(clip[:count]) for clip, count in zip(log_probs, counts.tolist(), strict=True)]
-        return [" ".join(self.vocabulary.decode(clip).split()) for clip in ids]
+    def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames bins"]]:
+        """Log-mel spectrograms of waveforms: what is trained begins there."""
+        return [self.enc.log_mel(waveform) for waveform in waveforms]
 
-    def transcribe(self, waveforms: Sequence[Float[Tensor, "_samples"]], max_new_tokens: int = 0) -> list[str]:
-        """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
-        return self.transcribe_features([self.enc.log_mel(waveform) for waveform in waveforms])
+    @torch.no_grad()
+    def recognise(self, features: Sequence[Float[Tensor, "_frames bins"]]) -> list[Transcript]:
+        """Write what is said in log-mel spectrograms, one line a clip."""
+        ids = [self.decode(clip) for clip in self.log_probs(features).clips()]
+        return [Transcript(" ".join(self.vocabulary.decode(clip).split())) for clip in ids]
 
 
 def build_encoder(config: StageBConfig) -> StageBEncoder:

@@ -21,7 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from course_lib.data.synth import ensure_split
-from course_lib.encoder.base import SpeechEncoder, pad_log_mels
+from course_lib.encoder.base import Padded, SpeechEncoder
 from course_lib.files import DATA_FOLDER, cache_folder, keep_first
 from course_lib.sound.audio import load_audio
 from course_lib.sound.mel import CTC_MEL_RECIPE, ctc_log_mel
@@ -106,7 +106,12 @@ def length_batches(lengths: Sequence[int], batch_size: int, seed: str) -> list[l
 
 
 class FeatureStore:
-    """Encoder features of a list of clips, in one fp16 file on disk; `store[i]` is clip i's `[frames, features]`."""
+    """Encoder features of a list of clips, in one fp16 file on disk; `store[i]` is clip i's `[frames, features]`.
+
+    Features come about in two ways: `encode_examples` encodes clips of similar length together and rounds to fp16 here;
+    `SpeechEncoder.encode_waveform` takes one clip and rounds nothing. In fp32 the two differ by no more than a
+    thousandth of the clip's largest value, most of it the rounding (`tests/data/test_datasets.py` holds them to it).
+    """
 
     def __init__(self, folder: Path):
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -133,8 +138,8 @@ def encode_examples(
     @torch.no_grad()
     def encode(batch: list[Example]) -> Features:
         log_mels = [encoder.log_mel(load_audio(example.path, max_seconds=max_seconds)) for example in batch]
-        features, counts = encoder(*(tensor.to(encoder.device) for tensor in pad_log_mels(log_mels)))
-        return (clip[:count].cpu() for clip, count in zip(features, counts.tolist(), strict=True))
+        features = encoder(*Padded.of(log_mels).to(encoder.device))
+        return iter(features.to("cpu").clips())
 
     key = [encoder.fingerprint, encoder.mel_recipe.key, str(max_seconds)]
     return _stored(examples, key, encoder.feature_dim, encode, batch_size)

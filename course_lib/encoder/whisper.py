@@ -16,9 +16,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from course_lib.compute import Precision
-from course_lib.encoder.base import EncoderConfig, EncoderError, SpeechEncoder, real_frames
+from course_lib.encoder.base import EncoderConfig, EncoderError, Padded, SpeechEncoder, real_frames
 from course_lib.encoder.positions import sinusoidal_positions
 from course_lib.sound.mel import WHISPER_MEL_RECIPE, whisper_log_mel
+from course_lib.sound.shape_table import frames_after
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 # Where the encoder's tensors stand: as the course ships them, in a WhisperModel, in a whole
@@ -82,9 +83,7 @@ class WhisperEncoder(SpeechEncoder):
     def _weights(self) -> dict[str, Tensor]:
         return self.whisper.state_dict()
 
-    def _encode(
-        self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
+    def _encode(self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]) -> Padded:
         """Run transformers' modules in transformers' order, with padding zeroed before *each* convolution.
 
         Zeros before the first are not enough: it adds its bias to them, and the second convolution would see
@@ -96,13 +95,13 @@ class WhisperEncoder(SpeechEncoder):
         sound = F.gelu(self.whisper.conv2(sound))
         hidden = rearrange(sound, "batch features frames -> batch frames features")
         hidden = hidden + self.whisper.embed_positions.weight[: hidden.shape[1]]
-        counts = (frame_counts + 1) // 2
+        counts = frames_after(frame_counts, 2)
         real = real_frames(counts, hidden.shape[1])
         # Attention without a mask is faster, and without padding none is needed.
         mask = None if bool(real.all()) else rearrange(real, "batch frames -> batch 1 1 frames")
         for layer in self.whisper.layers:
             hidden = layer(hidden, mask)
-        return self.whisper.layer_norm(hidden) * real[:, :, None], counts
+        return Padded(self.whisper.layer_norm(hidden) * real[:, :, None], counts)
 
 
 def locate_whisper(name: str) -> tuple[Path, Path]:

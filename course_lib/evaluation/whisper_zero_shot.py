@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import GenerationConfig, WhisperForConditionalGeneration
 from transformers.utils import logging
 
+from course_lib.data.recogniser import Recogniser, Transcript
 from course_lib.files import find_model
 from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.sound.mel import whisper_log_mel
@@ -33,8 +34,8 @@ SPECIAL = {
 """What Whisper's decoder is told before it writes, and what it writes when it is done."""
 
 
-class WhisperZeroShot:
-    """A whole Whisper that has `transcribe`, like the systems of `course_lib.systems`."""
+class WhisperZeroShot(Recogniser):
+    """A whole Whisper, used like the systems of `course_lib.systems`."""
 
     def __init__(self, model: WhisperForConditionalGeneration, tokenizer: Tokenizer, max_new_tokens: int = 64):
         """Raises ValueError for a tokenizer without Whisper's special tokens, as the English-only models have it."""
@@ -45,15 +46,18 @@ class WhisperZeroShot:
             raise ValueError(f"this tokenizer has no {', '.join(missing)}; a multilingual Whisper is needed")
         self.model.generation_config = self._generation_config()
 
+    def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "bins frames"]]:
+        """Log-mel spectrograms of 30 s each: Whisper's own encoder is part of what `recognise` runs."""
+        return [self.log_mel(waveform) for waveform in waveforms]
+
     @torch.no_grad()
-    def transcribe(self, waveforms: Sequence[Float[Tensor, "_samples"]], max_new_tokens: int | None = None) -> list[str]:
-        """Write what is said in each waveform (16 kHz mono, at most 30 s), normalised with `course_lib.text.normalise`."""
-        log_mels = torch.stack([self.log_mel(waveform) for waveform in waveforms]).to(self.model.device)
-        most = max_new_tokens or self.max_new_tokens
+    def recognise(self, features: Sequence[Float[Tensor, "bins frames"]]) -> list[Transcript]:
+        """Write what is said in log-mel spectrograms, normalised with `course_lib.text.normalise`."""
+        log_mels = torch.stack(list(features)).to(self.model.device)
         with _without_advice():
-            written = self.model.generate(log_mels, language=LANGUAGE, task=TASK, max_new_tokens=most)
+            written = self.model.generate(log_mels, language=LANGUAGE, task=TASK, max_new_tokens=self.max_new_tokens)
         texts = self.tokenizer.decode_batch(written.tolist(), skip_special_tokens=True)
-        return [normalise(text) for text in texts]
+        return [Transcript(normalise(text)) for text in texts]
 
     def log_mel(self, waveform: Float[Tensor, "samples"]) -> Float[Tensor, "bins frames"]:
         """30 s of log-mel, silence behind the sound; transformers puts the bins first. Raises ValueError beyond 30 s."""

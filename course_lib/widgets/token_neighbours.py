@@ -21,7 +21,7 @@ from course_lib.slam.model import SlamASR
 from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.sound.mel import HOP_LENGTH, whisper_log_mel
 from course_lib.sound.plots import INK, SOFT, plot_rows
-from course_lib.widgets.clip_slider import ClipSlider, audio_html
+from course_lib.widgets.clip_slider import ClipSlider, audio_html, window_bounds
 
 CURSOR = "#e08a1e"
 NEIGHBOURS = 5
@@ -110,10 +110,8 @@ def describe_token(clip: ReadClip, token: int) -> str:
 def piece_of(clip: ReadClip, token: int, seconds: float = PIECE_SECONDS) -> Float[Tensor, "samples"]:
     """The sound around a token, moved inside the clip at its ends; the whole of a shorter clip."""
     _refuse_token(clip, token)
-    size = min(round(seconds * SAMPLE_RATE), len(clip.waveform))
-    centre = round((token + 0.5) / clip.tokens_per_second * SAMPLE_RATE)
-    start = max(0, min(centre - size // 2, len(clip.waveform) - size))
-    return clip.waveform[start : start + size]
+    start, end = window_bounds(len(clip.waveform), (token + 0.5) / clip.tokens_per_second, seconds)
+    return clip.waveform[start:end]
 
 
 def _write_pieces(axes: Axes, clip: ReadClip, bins: int) -> None:

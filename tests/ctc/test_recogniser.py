@@ -22,7 +22,7 @@ from course_lib.ctc.recogniser import (
 )
 from course_lib.ctc.spec_augment import SpecAugment
 from course_lib.data.batches import SpeechBatch
-from course_lib.encoder.base import pad_log_mels
+from course_lib.encoder.base import Padded
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.sound.mel import ctc_log_mel
 from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary
@@ -137,7 +137,7 @@ def test_batches_are_padded_to_few_shapes(model, monkeypatch):
 
 
 def test_log_probs_are_the_encoders_features_through_the_head(model):
-    features, counts = model.enc(*pad_log_mels([noise(64), noise(30)]))
+    features, counts = model.enc(*Padded.of([noise(64), noise(30)]))
     log_probs, frames = model.log_probs([noise(64), noise(30)])
     torch.testing.assert_close(log_probs, nn.functional.log_softmax(model.head(features), dim=2))
     assert frames.tolist() == counts.tolist() == [16, 8]

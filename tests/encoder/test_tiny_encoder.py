@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from course_lib.encoder.base import EncoderError, pad_log_mels
+from course_lib.encoder.base import EncoderError, Padded
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.sound.mel import CTC_MEL_RECIPE, ctc_log_mel
 
@@ -33,7 +33,7 @@ def exact_encoder(request):
 def test_a_clip_of_any_length_is_the_same_alone_and_in_a_batch(exact_encoder):
     factor = round(100 / exact_encoder.config.frames_per_second)
     clips = [noise(frames).double() for frames in range(1, 41)]
-    features, counts = exact_encoder(*pad_log_mels(clips))
+    features, counts = exact_encoder(*Padded.of(clips))
     assert counts.tolist() == [-(-frames // factor) for frames in range(1, 41)]
     for row, count, clip in zip(features, counts, clips, strict=True):
         alone, alone_counts = exact_encoder(clip[None])
@@ -43,7 +43,7 @@ def test_a_clip_of_any_length_is_the_same_alone_and_in_a_batch(exact_encoder):
 
 
 def test_what_stands_in_the_padding_does_not_matter_and_the_features_of_padding_are_zero(exact_encoder):
-    batch, counts = pad_log_mels([noise(frames).double() for frames in (23, 1, 40, 8)])
+    batch, counts = Padded.of([noise(frames).double() for frames in (23, 1, 40, 8)])
     padding = torch.arange(40) >= counts[:, None]
     features, feature_counts = exact_encoder(batch, counts)
     disturbed, _ = exact_encoder(batch + 5.0 * padding[:, :, None], counts)
@@ -65,7 +65,7 @@ def test_padding_longer_than_needed_changes_nothing(exact_encoder, more):
 
 def test_in_fp32_only_rounding_differs():
     encoder, clips = small(4).eval(), [noise(frames) for frames in (120, 7, 301)]
-    features, counts = encoder(*pad_log_mels(clips, multiple=64))
+    features, counts = encoder(*Padded.of(clips, multiple=64))
     assert features.shape[1] == 320 // 4
     for row, count, clip in zip(features, counts, clips, strict=True):
         alone, _ = encoder(clip[None])
@@ -103,7 +103,7 @@ def test_every_argument_builds_what_it_names():
 
 def test_gradients_reach_every_parameter_and_the_last_frame_of_each_clip():
     encoder = small(4)
-    batch, counts = pad_log_mels([noise(37), noise(12)])
+    batch, counts = Padded.of([noise(37), noise(12)])
     batch.requires_grad_()
     features, _ = encoder(batch, counts)
     (features * torch.randn_like(features)).sum().backward()
@@ -169,7 +169,7 @@ def test_the_fingerprint_names_weights_sizes_and_precision():
 
 @pytest.mark.parametrize(("multiple", "frames"), [(1, 5), (4, 8), (5, 5), (64, 64)])
 def test_pad_log_mels_to_a_multiple(multiple, frames):
-    batch, counts = pad_log_mels([torch.ones(3, 128), torch.ones(5, 128)], multiple)
+    batch, counts = Padded.of([torch.ones(3, 128), torch.ones(5, 128)], multiple)
     assert batch.shape == (2, frames, 128)
     assert counts.tolist() == [3, 5]
     assert batch.sum(dim=(1, 2)).tolist() == [3 * 128, 5 * 128]

@@ -28,7 +28,7 @@ def speller(slam):
 
 def as_tokens(speller, text):
     """Audio tokens that are exactly the embeddings of these letters."""
-    return speller.letters.embeddings[[speller.letters.symbols.index(letter) for letter in text]]
+    return speller.ctc_head.embeddings[[speller.ctc_head.symbols.index(letter) for letter in text]]
 
 
 def test_it_writes_what_the_tokens_spell(speller, monkeypatch):
@@ -39,7 +39,7 @@ def test_it_writes_what_the_tokens_spell(speller, monkeypatch):
 def test_a_token_that_is_text_is_near_and_one_that_only_points_there_is_far(speller):
     letters = as_tokens(speller, "rødgrød")
     near, far = (
-        float(speller.distance_from_text([tokens[:3], tokens[3:]], speller.letters.scores([tokens[:3], tokens[3:]])[0]))
+        float(speller.distance_from_text([tokens[:3], tokens[3:]], speller.ctc_head.log_probs([tokens[:3], tokens[3:]])))
         for tokens in (letters, 3 * letters)
     )
     assert near < 0.05
@@ -48,8 +48,8 @@ def test_a_token_that_is_text_is_near_and_one_that_only_points_there_is_far(spel
 
 def test_padding_is_not_a_distance(speller):
     short, long = as_tokens(speller, "ø"), as_tokens(speller, "blåbær")
-    together = speller.distance_from_text([short, long], speller.letters.scores([short, long])[0])
-    alone = torch.stack([speller.distance_from_text([clip], speller.letters.scores([clip])[0]) for clip in (short, long)])
+    together = speller.distance_from_text([short, long], speller.ctc_head.log_probs([short, long]))
+    alone = torch.stack([speller.distance_from_text([clip], speller.ctc_head.log_probs([clip])) for clip in (short, long)])
     assert float(together) == pytest.approx(float(alone @ torch.tensor([1 / 7, 6 / 7])), rel=1e-4)
 
 
@@ -60,10 +60,10 @@ def test_the_loss_is_that_of_torch_clip_by_clip_and_the_distance_from_text(spell
     tokens = [clip.detach() for clip in speller.slam.audio_tokens(features)]
     losses = []
     for clip, text in zip(tokens, texts, strict=True):
-        scores, _ = speller.letters.scores([clip])
-        target = torch.tensor([speller.letters.symbols.index(letter) for letter in text.replace("é", "")])
+        scores, _ = speller.ctc_head.log_probs([clip])
+        target = torch.tensor([speller.ctc_head.symbols.index(letter) for letter in text.replace("é", "")])
         losses.append(nn.CTCLoss(blank=0)(scores[0], target, torch.tensor(len(scores[0])), torch.tensor(len(target))))
-    distance = speller.distance_from_text(tokens, speller.letters.scores(tokens)[0])
+    distance = speller.distance_from_text(tokens, speller.ctc_head.log_probs(tokens))
     assert float(distance) > 0.1
     assert float(ours.loss) == pytest.approx(float(torch.stack(losses).mean() + PULL * distance), rel=1e-4)
 
@@ -72,7 +72,7 @@ def test_a_clip_too_short_for_its_text_teaches_no_letter(speller):
     tokens = [clip.detach() for clip in speller.slam.audio_tokens([torch.randn(6, 512)])]
     speller.slam.audio_tokens = lambda features: tokens
     loss = speller.loss(SpeechBatch([torch.randn(6, 512)], ["hvornår kommer toget"])).loss
-    assert float(loss) == pytest.approx(float(PULL * speller.distance_from_text(tokens, speller.letters.scores(tokens)[0])))
+    assert float(loss) == pytest.approx(float(PULL * speller.distance_from_text(tokens, speller.ctc_head.log_probs(tokens))))
 
 
 def test_correct_are_the_letters_of_clips_without_a_mistake(speller, monkeypatch):
