@@ -108,9 +108,9 @@ def length_batches(lengths: Sequence[int], batch_size: int, seed: str) -> list[l
 class FeatureStore:
     """Encoder features of a list of clips, in one fp16 file on disk; `store[i]` is clip i's `[frames, features]`.
 
-    Features come about in two ways: `encode_examples` encodes clips of similar length together and rounds to fp16 here;
-    `SpeechEncoder.encode_waveform` takes one clip and rounds nothing. In fp32 the two differ by no more than a
-    thousandth of the clip's largest value, most of it the rounding (`tests/data/test_datasets.py` holds them to it).
+    Features come about in two ways. `encode_examples` encodes clips of similar length together, and they are rounded to fp16
+    here; `SpeechEncoder.encode_waveform` takes one clip and rounds nothing. In fp32 the two differ by at most a two
+    thousandth of a clip's largest value, nearly all of it rounding: `test_cached_features_are_the_live_ones_rounded_to_fp16`.
     """
 
     def __init__(self, folder: Path):
