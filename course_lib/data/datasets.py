@@ -8,10 +8,10 @@ makes the split on first use. A clip's log-mel spectrogram never changes, nor do
 import csv
 import hashlib
 import json
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from course_lib.data.synth import ensure_split
 from course_lib.encoder.base import Padded, SpeechEncoder
-from course_lib.files import DATA_FOLDER, cache_folder, keep_first
+from course_lib.files import DATA_FOLDER, cache_folder, make_folder
 from course_lib.sound.audio import load_audio
 from course_lib.sound.mel import CTC_MEL_RECIPE, ctc_log_mel
 from course_lib.text.normalise import normalise
@@ -162,12 +162,8 @@ def _stored(
     for example in examples:
         digest.update(hashlib.sha256(example.path.read_bytes()).digest())
     folder = cache_folder() / "features" / digest.hexdigest()[:20]
-    if not folder.is_dir():
-        beside = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-        beside.mkdir(parents=True, exist_ok=True)
-        _write_features(beside, examples, width, compute, batch_size)
-        keep_first(beside, folder)
-    return FeatureStore(folder)
+    fill = partial(_write_features, examples=examples, width=width, compute=compute, batch_size=batch_size)
+    return FeatureStore(make_folder(folder, fill))
 
 
 def _write_features(

@@ -318,7 +318,7 @@ def test_an_interrupted_encoding_leaves_nothing_that_counts_as_complete(folder, 
     examples, counted.break_at = read_asr_csv(folder / "asr.csv"), 2
     with pytest.raises(KeyboardInterrupt):
         encode_examples(examples, counted, batch_size=1)
-    assert [path.suffix for path in (cache_folder() / "features").iterdir()] == [".part"]
+    assert list((cache_folder() / "features").iterdir()) == []
     counted.break_at = None
     store = encode_examples(examples, counted, batch_size=1)
     assert counted.batches == 2 + 3
@@ -329,12 +329,10 @@ def test_an_interrupted_encoding_leaves_nothing_that_counts_as_complete(folder, 
 def test_two_processes_may_encode_the_same_clips_at_once(folder, encoder, monkeypatch):
     examples, write_features = read_asr_csv(folder / "asr.csv"), datasets._write_features
 
-    def meanwhile_another_finishes(*arguments):
+    def meanwhile_another_finishes(folder, **named):
         monkeypatch.setattr(datasets, "_write_features", write_features)
-        with monkeypatch.context() as other_process:
-            other_process.setattr(datasets.os, "getpid", lambda: 1)
-            encode_examples(examples, encoder)
-        write_features(*arguments)
+        encode_examples(examples, encoder)
+        write_features(folder, **named)
 
     monkeypatch.setattr(datasets, "_write_features", meanwhile_another_finishes)
     assert len(encode_examples(examples, encoder)) == 3
