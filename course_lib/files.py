@@ -47,8 +47,9 @@ def keep_first(beside: Path, target: Path) -> None:
 def write_beside(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside its place, then rename it: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The dot in front keeps a fragment out of every `audio_enc_step_*` that somebody may ask for.
-    beside = path.with_name(f".{path.name}.part")
+    # The dot in front keeps a fragment out of every `audio_enc_step_*` that somebody may ask for; the number is for a training
+    # on several GPUs, where each process writes the config.
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         write(beside)
         os.replace(beside, path)
