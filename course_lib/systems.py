@@ -5,15 +5,15 @@ A run folder (and the one shipped in `data/models/slam-tiny`) holds `train_confi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
 
 from accelerate.utils import set_seed
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
 from course_lib.compute import Precision, pick_device
-from course_lib.config import load_config
+from course_lib.config import load_config, replace
 from course_lib.ctc.beam import BeamDecoder
 from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
 from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_stage_b, load_stage_b_encoder
@@ -35,7 +35,6 @@ CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
 
 
-@dataclass(frozen=True, kw_only=True)
 class SlamConfig(TrainSettings):
     """Everything about a SLAM-ASR run: which models, which data, how to train. `configs/train_config.yaml` explains."""
 
@@ -43,57 +42,46 @@ class SlamConfig(TrainSettings):
     llm_name: str
     data: str
     projector: ProjectorName = "concat"
-    k: int = 5
-    projector_hidden_dim: int = 512
-    projector_dropout: float = 0.0
-    ctc_warmup_epochs: int = 0
-    ctc_warmup_lr: float = 2e-3
+    k: PositiveInt = 5
+    projector_hidden_dim: PositiveInt = 512
+    projector_dropout: float = Field(0.0, ge=0, lt=1)
+    ctc_warmup_epochs: NonNegativeInt = 0
+    ctc_warmup_lr: PositiveFloat = 2e-3
     freeze_encoder: bool = True
     freeze_llm: bool = True
     prompt: str = PROMPT
-    train_splits: list[str] = field(default_factory=lambda: ["train"])
+    train_splits: list[str] = Field(["train"], min_length=1)
     validation_split: str = "dev"
-    train_clips: int | None = None
-    validation_clips: int | None = None
-    max_audio_length: float = 30.0
-    max_new_tokens: int = 64
-    num_beams: int = 1
-    ctc_weight: float = 0.0
+    train_clips: PositiveInt | None = None
+    validation_clips: PositiveInt | None = None
+    max_audio_length: PositiveFloat = 30.0
+    max_new_tokens: PositiveInt = 64
+    num_beams: PositiveInt = 1
+    ctc_weight: NonNegativeFloat = 0.0
     skip_bad: bool = False
     precision: Precision = "auto"
     run_folder: str = "runs/slam"
 
-    def problems(self) -> list[str]:
-        """List every value that cannot be meant."""
-        found = super().problems()
-        positive = (
-            "k",
-            "projector_hidden_dim",
-            "train_clips",
-            "validation_clips",
-            "max_audio_length",
-            "max_new_tokens",
-            "num_beams",
-        )
-        for name in positive:
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                found.append(f"{name}: {getattr(self, name)}, must be above 0")
-        for name in ("freeze_encoder", "freeze_llm"):
-            if not getattr(self, name):
-                found.append(f"{name}: false is not supported; this course trains the projector alone")
-        if self.ctc_warmup_lr <= 0:
-            found.append(f"ctc_warmup_lr: {self.ctc_warmup_lr}, must be above 0")
-        if self.ctc_warmup_epochs < 0:
-            found.append(f"ctc_warmup_epochs: {self.ctc_warmup_epochs}, must not be negative")
-        if self.ctc_weight < 0:
-            found.append(f"ctc_weight: {self.ctc_weight}, must not be negative")
-        if self.ctc_weight and self.num_beams == 1:
-            found.append("ctc_weight: chooses among num_beams sentences, and there is only one; raise num_beams or set it to 0")
-        if self.max_audio_length > 30:
-            found.append(f"max_audio_length: {self.max_audio_length} s; Whisper's encoder hears 30 s at most")
-        if not 0 <= self.projector_dropout < 1:
-            found.append(f"projector_dropout: {self.projector_dropout}; must be from 0 to below 1")
-        return found
+    @field_validator("freeze_encoder", "freeze_llm")
+    @classmethod
+    def _is_frozen(cls, frozen: bool) -> bool:
+        if not frozen:
+            raise ValueError("not supported; this course trains the projector alone")
+        return frozen
+
+    @field_validator("max_audio_length")
+    @classmethod
+    def _fits_whisper(cls, seconds: float) -> float:
+        if seconds > 30:
+            raise ValueError("Whisper's encoder hears 30 s at most")
+        return seconds
+
+    @field_validator("ctc_weight")
+    @classmethod
+    def _has_a_choice(cls, weight: float, info) -> float:
+        if weight and info.data.get("num_beams") == 1:
+            raise ValueError("chooses among num_beams sentences, and there is only one; raise num_beams or set it to 0")
+        return weight
 
 
 def load_encoder(name: str, precision: Precision = "fp32") -> SpeechEncoder:

@@ -1,9 +1,8 @@
 """Train the projector: python -m course_lib.train --config course_lib/configs/train_config.yaml"""
 
-import dataclasses
 from pathlib import Path
 
-from course_lib.config import read_training_command, save_config
+from course_lib.config import read_training_command, replace, save_config
 from course_lib.data.batches import SpeechBatches, SpeechCheck
 from course_lib.data.datasets import FeatureStore, encode_examples, load_examples, texts_of
 from course_lib.slam.ctc_warmup import CtcWarmup
@@ -34,12 +33,12 @@ def warm_up(
     slam: SlamASR, batches: SpeechBatches, dev_store: FeatureStore, dev_texts: list[str], config: SlamConfig, resume: bool
 ) -> float:
     """Let the projector learn to spell first (see `ctc_warmup`), in a run folder of its own; returns the seconds it took."""
-    settings = dataclasses.replace(
+    settings = replace(
         config,
         num_epochs=config.ctc_warmup_epochs,
         max_steps=0,
         lr=config.ctc_warmup_lr,
-        patience=config.ctc_warmup_epochs + 1,
+        patience=0,
         validation_interval=max(1, len(batches) // config.gradient_accumulation_steps),
         monitor="cer",
         tracker="none",

@@ -1,12 +1,11 @@
 """From clips to a run folder: the validation that counts, and the command line from end to end."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
 
-from course_lib.config import load_config, save_config
+from course_lib.config import load_config, replace, save_config
 from course_lib.data.batches import SpeechBatch, SpeechCheck
 from course_lib.data.datasets import DataError, encode_examples, load_examples
 from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam, load_slam
@@ -71,7 +70,7 @@ def test_training_moved_every_weight_of_the_projector(tiny_run):
 
 
 def config_in(folder, tiny_run, **changes):
-    config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), run_folder=str(folder / "run"), **changes)
+    config = replace(load_config(tiny_run.config, SlamConfig), run_folder=str(folder / "run"), **changes)
     save_config(config, folder / "config.yaml")
     return config
 

@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from accelerate.utils import set_seed
 from jaxtyping import Float
+from pydantic import Field, PositiveInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -71,19 +72,18 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int = 256, laye
     return Qwen2ForCausalLM(config)
 
 
-@dataclass(frozen=True, kw_only=True)
 class TinyLMConfig(TrainSettings):
     """How the shipped language model is made; `configs/tiny_lm.yaml`."""
 
     output_folder: str = "data/models/tiny-danish-lm"
     run_folder: str = "runs/tiny_lm"
-    vocab_size: int = 512
-    hidden_size: int = 256
-    layers: int = 4
-    tokenizer_sentences: int = 20_000
-    batches_per_epoch: int = 500
-    denoising_share: float = 0.8
-    dev_sentences: int = 300
+    vocab_size: PositiveInt = 512
+    hidden_size: PositiveInt = 256
+    layers: PositiveInt = 4
+    tokenizer_sentences: PositiveInt = 20_000
+    batches_per_epoch: PositiveInt = 500
+    denoising_share: float = Field(0.8, ge=0, le=1)
+    dev_sentences: PositiveInt = 300
     precision: Precision = "auto"
 
 

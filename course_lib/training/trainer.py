@@ -229,7 +229,7 @@ class Trainer:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {json.dumps(self.log[-1])}\n")
 
     def _out_of_patience(self) -> bool:
-        return self.progress.stale_validations >= self.settings.patience
+        return 0 < self.settings.patience <= self.progress.stale_validations
 
 
 def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
@@ -244,6 +244,7 @@ def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
         )
     if tracker:
         # TensorBoard takes numbers and text, and refuses lists.
-        plain = {name: v if isinstance(v, int | float) else str(v) for name, v in asdict(settings).items()}
+        values = settings.model_dump().items()
+        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in values}
         accelerator.init_trackers("danish-asr", config=plain)
     return accelerator

@@ -1,13 +1,12 @@
 """The warm-up: CTC's loss as PyTorch has it, tokens that stay near text, and nothing trained but the projector."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
 from torch import nn
 
-from course_lib.config import load_config
+from course_lib.config import load_config, replace
 from course_lib.data.batches import SpeechBatch
 from course_lib.slam.ctc_warmup import PULL, CtcWarmup
 from course_lib.systems import SlamConfig, load_slam
@@ -85,7 +84,7 @@ def test_correct_are_the_letters_of_clips_without_a_mistake(speller, monkeypatch
 def test_it_learns_to_spell_and_changes_nothing_but_the_projector(slam, tmp_path, tiny_run):
     torch.manual_seed(0)
     batch = SpeechBatch([torch.randn(40, 512), torch.randn(30, 512)], ["hej", "nul"])
-    settings = dataclasses.replace(
+    settings = replace(
         load_config(tiny_run.config, SlamConfig),
         num_epochs=250,
         lr=2e-3,
@@ -109,7 +108,7 @@ def test_it_learns_to_spell_and_changes_nothing_but_the_projector(slam, tmp_path
 @pytest.fixture(scope="module")
 def warmed_run(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("warm") / "run"
-    config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), ctc_warmup_epochs=2, run_folder=str(folder))
+    config = replace(load_config(tiny_run.config, SlamConfig), ctc_warmup_epochs=2, run_folder=str(folder))
     train(config)
     return config, folder
 
@@ -132,4 +131,4 @@ def test_resume_goes_on_where_the_run_stopped_in_either_half(warmed_run):
     assert (folder / "best.safetensors").read_bytes() == finished
     assert set(folder.rglob("training_log.json")) == set(logs)
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        train(dataclasses.replace(config, run_folder=str(folder.parent / "empty")), resume=True)
+        train(replace(config, run_folder=str(folder.parent / "empty")), resume=True)
