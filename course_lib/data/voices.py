@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import espeakng_loader
 import numpy as np
 from jaxtyping import Float
 
@@ -110,6 +109,8 @@ class Espeak:
 
     @contextlib.contextmanager
     def _fresh_library(self) -> Iterator[ctypes.CDLL]:
+        import espeakng_loader  # only who speaks needs it
+
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         try:
             synchronous_output, do_not_exit = 2, 0x8000  # without the second, a missing file would end Python itself
@@ -141,6 +142,8 @@ def _data_folder() -> Path:
     """espeak-ng's data for Danish with our invented voices among its variants, copied to the cache once."""
     target = cache_folder() / "espeak-3"
     if not target.is_dir():
+        import espeakng_loader
+
         beside = target.with_name(f"{target.name}.{random.SystemRandom().getrandbits(32):08x}")
         source = Path(espeakng_loader.get_data_path())
         for file in _danish_files(source):

@@ -5,13 +5,12 @@
 The projector is the only part with gradients. Encoder and language model stay in eval mode whatever `train()` says.
 """
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from course_lib.compute import Precision, autocast
 from course_lib.data.batches import SpeechBatch
@@ -29,6 +28,9 @@ from course_lib.language_model.prompt import (
 from course_lib.slam.letters import EmbeddingCtcHead
 from course_lib.slam.projector import Projector
 from course_lib.training.step import StepOutput
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 
 class Hypothesis(NamedTuple):
@@ -50,8 +52,8 @@ class SlamASR(nn.Module):
         self,
         encoder: SpeechEncoder,
         projector: Projector,
-        llm: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        llm: "transformers.PreTrainedModel",
+        tokenizer: "transformers.PreTrainedTokenizerBase",
         prompt: str = PROMPT,
         precision: Precision = "auto",
         num_beams: int = 1,
