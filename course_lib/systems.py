@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from accelerate.utils import set_seed
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
-from course_lib.compute import Precision, pick_device
+from course_lib.compute import Precision, pick_device, set_seed
 from course_lib.config import load_config, replace
 from course_lib.ctc.beam import BeamDecoder
 from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME

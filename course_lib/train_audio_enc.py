@@ -4,8 +4,8 @@ import math
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
 
+from course_lib.compute import set_seed
 from course_lib.config import read_training_command, replace, save_config
 from course_lib.ctc.feasibility import REDUCTIONS, Feasibility, examine_feasibility, name_impossible, show_feasibility
 from course_lib.ctc.recogniser import CONFIG_NAME, SUBWORDS_NAME, StageBConfig, StageBRecogniser, build_encoder

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import espeakng_loader
 import numpy as np
 from jaxtyping import Float
 
@@ -110,6 +109,8 @@ class Espeak:
 
     @contextlib.contextmanager
     def _fresh_library(self) -> Iterator[ctypes.CDLL]:
+        import espeakng_loader  # only who speaks needs it
+
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         try:
             synchronous_output, do_not_exit = 2, 0x8000  # without the second, a missing file would end Python itself
@@ -143,6 +144,8 @@ def _data_folder() -> Path:
 
 
 def _copy_danish_data(folder: Path) -> None:
+    import espeakng_loader
+
     source, target = Path(espeakng_loader.get_data_path()), folder / "espeak-ng-data"
     for file in _danish_files(source):
         copy = target / file.relative_to(source)

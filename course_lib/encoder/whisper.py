@@ -61,14 +61,12 @@ class WhisperEncoder(SpeechEncoder):
         matrices under autocast, faster on a GPU and on CPUs with AMX, and still returns fp32.
         Raises `EncoderError` for a folder that is not there or holds no Whisper encoder.
         """
-        # Importing transformers takes seconds, and a learner in Stage B does not need it.
-        from transformers import WhisperConfig
-        from transformers.models.whisper import modeling_whisper
+        from course_lib.huggingface import transformers
 
         config_file, weights_file = locate_whisper(str(name_or_folder))
-        config = WhisperConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
+        config = transformers.WhisperConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
         with torch.device("meta"):
-            whisper = modeling_whisper.WhisperEncoder(config)
+            whisper = transformers.models.whisper.modeling_whisper.WhisperEncoder(config)
         whisper.load_state_dict(encoder_tensors(weights_file, whisper.state_dict()), assign=True)
         return cls(whisper, precision)
 

@@ -8,10 +8,12 @@ import itertools
 import json
 import random
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from course_lib.text.normalise import DANISH_CHARACTERS
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 SILENCE = "<|silence|>"
 
@@ -69,7 +71,7 @@ RATES = ("double", "drop", "swap", "glue", "silence")
 class Corruptor:
     """Sentences → the mangled piece ids that the retype task starts from."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, scramble: Corruption, rng: random.Random):
+    def __init__(self, tokenizer: "transformers.PreTrainedTokenizerFast", scramble: Corruption, rng: random.Random):
         self.tokenizer, self.scramble, self.rng = tokenizer, scramble, rng
         self.ids = tokenizer.get_vocab()
         self.silence_id = self.ids[SILENCE]
@@ -132,18 +134,18 @@ class Corruptor:
         return self.rng.randrange(len(self.tokenizer))
 
 
-def _byte_spelling(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
+def _byte_spelling(tokenizer: "transformers.PreTrainedTokenizerFast", text: str) -> str:
     """How byte-level BPE writes a text inside: "å" has two bytes and is written "Ã¥"."""
     return tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)[0][0]
 
 
-def letter_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def letter_ids(tokenizer: "transformers.PreTrainedTokenizerBase") -> dict[str, int]:
     """The token id of each Danish letter that is one token; in our tokenizer that is all 29."""
     encoded = {letter: tokenizer(letter).input_ids for letter in LETTERS}
     return {letter: ids[0] for letter, ids in encoded.items() if len(ids) == 1}
 
 
-def _sound_alike_ids(tokenizer: PreTrainedTokenizerFast) -> dict[int, list[int]]:
+def _sound_alike_ids(tokenizer: "transformers.PreTrainedTokenizerFast") -> dict[int, list[int]]:
     ids, alike = letter_ids(tokenizer), {}
     for group in SOUND_ALIKE:
         known = [ids[letter] for letter in group if letter in ids]

@@ -17,16 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
 from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from course_lib.compute import Precision, autocast
+from course_lib.compute import Precision, autocast, set_seed
 from course_lib.data.grammar import draw_utterance
 from course_lib.files import save_json
+from course_lib.huggingface import transformers
 from course_lib.language_model.denoising import SILENCE, Corruption, Corruptor
 from course_lib.language_model.prompt import PROMPT, Row, build_row, generate_ids, label_loss, pad_rows
 from course_lib.text.metrics import word_error_rate
@@ -37,7 +36,7 @@ from course_lib.training.trainer import Trainer
 END_OF_TEXT, PAD = "<|endoftext|>", "<|pad|>"
 
 
-def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
+def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> transformers.PreTrainedTokenizerFast:
     """Train a byte-level BPE as Qwen2.5's, but of a few hundred tokens; the prompt becomes six of them."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -50,12 +49,14 @@ def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> PreTrainedTo
     )
     prompts = [PROMPT] * len(sentences)
     tokenizer.train_from_iterator([*sentences, *prompts], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=PAD)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=PAD)
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int = 256, layers: int = 4) -> Qwen2ForCausalLM:
+def build_model(
+    tokenizer: transformers.PreTrainedTokenizerFast, hidden_size: int = 256, layers: int = 4
+) -> transformers.Qwen2ForCausalLM:
     """A Qwen2 of about 3 M parameters: the architecture of Qwen2.5, every size smaller."""
-    config = Qwen2Config(
+    config = transformers.Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=hidden_size * 5 // 2,
@@ -69,7 +70,7 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int = 256, laye
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Qwen2ForCausalLM(config)
+    return transformers.Qwen2ForCausalLM(config)
 
 
 class TinyLMConfig(TrainSettings):
@@ -102,7 +103,13 @@ class TextExample:
 class TextTasks(nn.Module):
     """The language model and its two text tasks, in the form that `training.trainer.Trainer` trains."""
 
-    def __init__(self, llm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, scramble: Corruption, precision: Precision):
+    def __init__(
+        self,
+        llm: transformers.Qwen2ForCausalLM,
+        tokenizer: transformers.PreTrainedTokenizerFast,
+        scramble: Corruption,
+        precision: Precision,
+    ):
         super().__init__()
         self.llm, self.scramble, self.precision = llm, scramble, precision
         self.register_buffer("prompt_ids", torch.tensor(tokenizer(PROMPT).input_ids), persistent=False)
@@ -142,7 +149,7 @@ class TextTasks(nn.Module):
 class TextBatches:
     """Fresh sentences every epoch, none from dev or test, in batches of similar length."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: TinyLMConfig):
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerFast, settings: TinyLMConfig):
         self.tokenizer, self.settings = tokenizer, settings
 
     def __call__(self, epoch: int) -> Iterator[list[TextExample]]:
@@ -168,7 +175,7 @@ class TextBatches:
 class DenoisingCheck:
     """Validation by doing the task: dev sentences, scrambled once and for all, are retyped and compared."""
 
-    def __init__(self, tasks: TextTasks, tokenizer: PreTrainedTokenizerFast, settings: TinyLMConfig):
+    def __init__(self, tasks: TextTasks, tokenizer: transformers.PreTrainedTokenizerFast, settings: TinyLMConfig):
         rng = random.Random(f"{settings.seed} dev")
         scrambler = Corruptor(tokenizer, Corruption(), rng)
         self.tasks, self.tokenizer = tasks, tokenizer

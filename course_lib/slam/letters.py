@@ -4,16 +4,20 @@ The embeddings are the frozen language model's own, so there is nothing to train
 (`ctc_warmup`), and when the language model has written several sentences, it says which of them was heard (`slam`).
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from einops import einsum, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from course_lib.ctc.paths import greedy_decode
 from course_lib.encoder.base import Padded
 from course_lib.language_model.denoising import LETTERS, SILENCE, letter_ids
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 SHARPNESS = 12.0
 """Logit of a letter for an audio token that equals the letter's embedding; another letter's is then near 0."""
@@ -27,7 +31,7 @@ class EmbeddingCtcHead(nn.Module):
     `<|silence|>` is the blank. Raises ValueError for a tokenizer that has no such token or splits a letter.
     """
 
-    def __init__(self, llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, llm: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase"):
         super().__init__()
         letters, vocabulary = letter_ids(tokenizer), tokenizer.get_vocab()
         if SILENCE not in vocabulary or len(letters) < len(LETTERS):

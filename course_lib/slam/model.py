@@ -6,11 +6,11 @@ The projector is the only part with gradients. Encoder and language model stay i
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from course_lib.compute import Precision, autocast
 from course_lib.data.batches import SpeechBatch
@@ -31,6 +31,9 @@ from course_lib.slam.n_best import Hypothesis, n_best_share
 from course_lib.slam.projector import Projector
 from course_lib.training.step import StepOutput
 
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
+
 
 class SlamASR(nn.Module, Recogniser):
     """Encoder + projector + language model. `forward` gives the loss of a batch, `transcribe` the text of clips.
@@ -43,8 +46,8 @@ class SlamASR(nn.Module, Recogniser):
         self,
         encoder: SpeechEncoder,
         projector: Projector,
-        llm: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        llm: "transformers.PreTrainedModel",
+        tokenizer: "transformers.PreTrainedTokenizerBase",
         prompt: str = PROMPT,
         precision: Precision = "auto",
         num_beams: int = 1,

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
+from course_lib.compute import set_seed
 from course_lib.files import remove_fragments, save_json
 from course_lib.training.checkpoints import (
     load_state,
