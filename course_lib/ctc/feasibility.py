@@ -11,6 +11,7 @@ from pathlib import Path
 
 from course_lib.ctc.paths import frames_needed
 from course_lib.data.datasets import Example
+from course_lib.sound.shape_table import frames_after
 from course_lib.text.vocabulary import Vocabulary
 
 REDUCTIONS = (2, 4, 8)
@@ -30,15 +31,6 @@ class Feasibility:
     def possible(self, reduction: int) -> list[int]:
         """The indices of the clips that can be aligned."""
         return sorted({*range(self.clips)} - {*self.impossible[reduction]})
-
-
-def frames_after(mel_frames: int, reduction: int) -> int:
-    """Frames that `TimeReduction` leaves: halved, an odd one rounded up, as often as the reduction asks.
-
-    >>> frames_after(100, 2), frames_after(100, 4), frames_after(100, 8)
-    (50, 25, 13)
-    """
-    return -(-mel_frames // reduction)
 
 
 def examine_feasibility(

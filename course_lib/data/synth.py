@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from course_lib.data.augment import augment, set_level
 from course_lib.data.grammar import draw_utterance, load_grammar
 from course_lib.data.voices import ESPEAK_RATE, TEST_VOICES, TRAIN_VOICES, espeak
-from course_lib.files import cache_folder
+from course_lib.files import cache_folder, write_beside
 from course_lib.sound.audio import SAMPLE_RATE, save_wav
 
 SPLITS = {"train": 24_000, "words": 12_000, "train-clean": 24_000, "dev": 300, "test": 400}
@@ -122,13 +122,15 @@ def ensure_split(split: str, clips: int | None = None, seed: int = 0) -> Path:
 
 
 def write_csv(rows: list[Clip], path: Path) -> None:
-    """Write asr.csv beside its place and rename, so that it is there whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Clip))
-        writer.writerows(astuple(row) for row in rows)
-    os.replace(beside, path)
+    """Write asr.csv, whole or not at all."""
+
+    def write(beside: Path) -> None:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(field.name for field in fields(Clip))
+            writer.writerows(astuple(row) for row in rows)
+
+    write_beside(path, write)
 
 
 def read_seconds(path: Path) -> float:

@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_lib.compute import Precision
-from course_lib.encoder.base import EncoderConfig, SpeechEncoder, real_frames
+from course_lib.encoder.base import EncoderConfig, Padded, SpeechEncoder, real_frames
 from course_lib.encoder.positions import rotary_angles, rotate
 from course_lib.sound.mel import CTC_MEL_RECIPE, ctc_log_mel
+from course_lib.sound.shape_table import frames_after
 
 
 class ByteDropout(nn.Module):
@@ -60,7 +61,7 @@ class TimeReduction(nn.Module):
         for convolution in self.convolutions:
             sound = sound * real_frames(counts, sound.shape[2])[:, None, :]
             sound = F.gelu(convolution(sound))
-            counts = (counts + 1) // 2
+            counts = frames_after(counts, 2)
         return rearrange(sound, "batch features frames -> batch frames features"), counts
 
 
@@ -141,11 +142,9 @@ class StageBEncoder(SpeechEncoder):
         """The course's own recipe, 128 bins, each clip scaled to mean 0 and deviation 1."""
         return ctc_log_mel(waveform)
 
-    def _encode(
-        self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
+    def _encode(self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]) -> Padded:
         hidden, counts = self.time_reduction(log_mel, frame_counts)
         hidden, real = self.dropout(hidden), real_frames(counts, hidden.shape[1])
         for layer in self.layers:
             hidden = layer(hidden, real)
-        return self.norm(hidden) * real[:, :, None], counts
+        return Padded(self.norm(hidden) * real[:, :, None], counts)

@@ -9,10 +9,12 @@ import itertools
 import json
 import random
 from dataclasses import dataclass
-
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from typing import TYPE_CHECKING
 
 from course_lib.text.normalise import DANISH_CHARACTERS
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 SILENCE = "<|silence|>"
 
@@ -70,7 +72,7 @@ RATES = ("repeat", "delete", "substitute", "join_words", "silence")
 class Corruptor:
     """Sentences → the corrupted token ids that the denoising task starts from."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, corruption: Corruption, rng: random.Random):
+    def __init__(self, tokenizer: "transformers.PreTrainedTokenizerFast", corruption: Corruption, rng: random.Random):
         self.tokenizer, self.corruption, self.rng = tokenizer, corruption, rng
         self.ids = tokenizer.get_vocab()
         self.silence_id = self.ids[SILENCE]
@@ -133,18 +135,18 @@ class Corruptor:
         return self.rng.randrange(len(self.tokenizer))
 
 
-def _byte_spelling(tokenizer: PreTrainedTokenizerFast, text: str) -> str:
+def _byte_spelling(tokenizer: "transformers.PreTrainedTokenizerFast", text: str) -> str:
     """How byte-level BPE writes a text inside: "å" has two bytes and is written "Ã¥"."""
     return tokenizer.backend_tokenizer.pre_tokenizer.pre_tokenize_str(text)[0][0]
 
 
-def letter_ids(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
+def letter_ids(tokenizer: "transformers.PreTrainedTokenizerBase") -> dict[str, int]:
     """The token id of each Danish letter that is one token; in our tokenizer that is all 29."""
     encoded = {letter: tokenizer(letter).input_ids for letter in LETTERS}
     return {letter: ids[0] for letter, ids in encoded.items() if len(ids) == 1}
 
 
-def _sound_alike_ids(tokenizer: PreTrainedTokenizerFast) -> dict[int, list[int]]:
+def _sound_alike_ids(tokenizer: "transformers.PreTrainedTokenizerFast") -> dict[int, list[int]]:
     ids = letter_ids(tokenizer)
     alike = {}
     for group in SOUND_ALIKE:

@@ -18,15 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
 from jaxtyping import Float
+from pydantic import Field, PositiveInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from course_lib.compute import Precision, autocast
+from course_lib.compute import Precision, autocast, set_seed
 from course_lib.data.grammar import draw_utterance
 from course_lib.files import save_json
+from course_lib.huggingface import transformers
 from course_lib.language_model.denoising import SILENCE, Corruption, Corruptor
 from course_lib.language_model.prompt import PROMPT, Row, build_row, generate_ids, label_loss, pad_rows
 from course_lib.text.metrics import word_error_rate
@@ -37,7 +37,7 @@ from course_lib.training.trainer import Trainer
 END_OF_TEXT, PAD = "<|endoftext|>", "<|pad|>"
 
 
-def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
+def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> transformers.PreTrainedTokenizerFast:
     """Train a byte-level BPE as Qwen2.5's, but of a few hundred tokens; the prompt becomes six of them."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -50,12 +50,14 @@ def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> PreTrainedTo
     )
     prompts = [PROMPT] * len(sentences)
     tokenizer.train_from_iterator([*sentences, *prompts], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=PAD)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=PAD)
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int = 256, layers: int = 4) -> Qwen2ForCausalLM:
+def build_model(
+    tokenizer: transformers.PreTrainedTokenizerFast, hidden_size: int = 256, layers: int = 4
+) -> transformers.Qwen2ForCausalLM:
     """A Qwen2 of about 3 M parameters: the architecture of Qwen2.5, every size smaller."""
-    config = Qwen2Config(
+    config = transformers.Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=hidden_size * 5 // 2,
@@ -69,22 +71,21 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int = 256, laye
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Qwen2ForCausalLM(config)
+    return transformers.Qwen2ForCausalLM(config)
 
 
-@dataclass(frozen=True, kw_only=True)
 class TinyLMConfig(TrainSettings):
     """How the shipped language model is made; `configs/tiny_lm.yaml`."""
 
     output_folder: str = "data/models/tiny-danish-lm"
     run_folder: str = "runs/tiny_lm"
-    vocab_size: int = 512
-    hidden_size: int = 256
-    layers: int = 4
-    tokenizer_sentences: int = 20_000
-    batches_per_epoch: int = 500
-    denoising_share: float = 0.8
-    dev_sentences: int = 300
+    vocab_size: PositiveInt = 512
+    hidden_size: PositiveInt = 256
+    layers: PositiveInt = 4
+    tokenizer_sentences: PositiveInt = 20_000
+    batches_per_epoch: PositiveInt = 500
+    denoising_share: float = Field(0.8, ge=0, le=1)
+    dev_sentences: PositiveInt = 300
     precision: Precision = "auto"
 
 
@@ -103,7 +104,13 @@ class TextExample:
 class TextTasks(nn.Module):
     """The language model and its two text tasks, in the form that `training.trainer.Trainer` trains."""
 
-    def __init__(self, llm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, corruption: Corruption, precision: Precision):
+    def __init__(
+        self,
+        llm: transformers.Qwen2ForCausalLM,
+        tokenizer: transformers.PreTrainedTokenizerFast,
+        corruption: Corruption,
+        precision: Precision,
+    ):
         super().__init__()
         self.llm, self.corruption, self.precision = llm, corruption, precision
         self.register_buffer("prompt_ids", torch.tensor(tokenizer(PROMPT).input_ids), persistent=False)
@@ -146,7 +153,7 @@ class TextTasks(nn.Module):
 class TextBatches:
     """Fresh sentences every epoch, none from dev or test, in batches of similar length."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: TinyLMConfig):
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerFast, settings: TinyLMConfig):
         self.tokenizer, self.settings = tokenizer, settings
 
     def __call__(self, epoch: int) -> Iterator[list[TextExample]]:
@@ -172,7 +179,7 @@ class TextBatches:
 class DenoisingCheck:
     """Validation by doing the task: dev sentences, corrupted once and for all, are restored and compared."""
 
-    def __init__(self, tasks: TextTasks, tokenizer: PreTrainedTokenizerFast, settings: TinyLMConfig):
+    def __init__(self, tasks: TextTasks, tokenizer: transformers.PreTrainedTokenizerFast, settings: TinyLMConfig):
         rng = random.Random(f"{settings.seed} dev")
         corruptor = Corruptor(tokenizer, Corruption(), rng)
         self.tasks, self.tokenizer = tasks, tokenizer

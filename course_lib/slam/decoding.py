@@ -7,16 +7,18 @@ read: what is multiplied at each step, what was the runner-up, and where in the 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from course_lib.compute import autocast
 from course_lib.slam.model import SlamASR
 from course_lib.sound.mel import whisper_log_mel
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 Choose = Callable[[Float[Tensor, " vocab"]], int]
 """From the logits of one step to the token that is written."""
@@ -55,7 +57,7 @@ def sampler(temperature: int | float, seed: int = 0) -> Choose:
     return draw if temperature else likeliest
 
 
-def stop_ids(llm: PreTrainedModel) -> set[int]:
+def stop_ids(llm: "transformers.PreTrainedModel") -> set[int]:
     """The tokens at which a language model ends; Qwen2.5's chat models have two."""
     ends = llm.generation_config.eos_token_id
     return set(ends) if isinstance(ends, list) else {ends}
@@ -70,7 +72,10 @@ def prefix_of(slam: SlamASR, features: Float[Tensor, "frames features"]) -> Floa
 
 @torch.no_grad()
 def generate(
-    llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
+    llm: "transformers.PreTrainedModel",
+    prefix: Float[Tensor, "positions llm_dim"],
+    max_new_tokens: int = 64,
+    choose: Choose = likeliest,
 ) -> Generation:
     """Write on after the prefix, reading everything again for every token: simple, and as slow as it sounds."""
     embed = llm.get_input_embeddings()
@@ -92,7 +97,10 @@ def generate(
 
 @torch.no_grad()
 def generate_cached(
-    llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
+    llm: "transformers.PreTrainedModel",
+    prefix: Float[Tensor, "positions llm_dim"],
+    max_new_tokens: int = 64,
+    choose: Choose = likeliest,
 ) -> Generation:
     """The same with a key-value cache: keys and values of what was read are kept, and only the newest token is multiplied."""
     embed = llm.get_input_embeddings()
@@ -145,7 +153,7 @@ def _lengthen(ids: list[int], score: float, log_probs: Float[Tensor, " vocab"], 
 
 
 def next_log_probs(
-    llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"]
+    llm: "transformers.PreTrainedModel", prefix: Float[Tensor, "positions llm_dim"]
 ) -> Callable[[list[int]], Float[Tensor, " vocab"]]:
     """For `beam_search`: the log-probability of every token after the prefix and some ids; reads all of it every time."""
 

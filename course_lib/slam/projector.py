@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_lib.encoder.base import real_frames
+from course_lib.sound.shape_table import audio_tokens_of
 
 ProjectorName = Literal["concat", "conv", "qformer"]
 
@@ -26,9 +27,9 @@ class Projector(nn.Module):
         super().__init__()
         self.k = k
 
-    def tokens_of(self, frames: int) -> int:
-        """How many audio tokens a clip of so many frames gives; a tail of fewer than `k` (under k × 20 ms) gives none."""
-        return frames // self.k
+    def tokens_of(self, frames: int | Int[Tensor, "batch"]) -> int | Int[Tensor, "batch"]:
+        """How many audio tokens clips of so many frames give."""
+        return audio_tokens_of(frames, self.k)
 
     def forward(
         self, features: Float[Tensor, "batch frames features"], frame_counts: Int[Tensor, "batch"] | None = None

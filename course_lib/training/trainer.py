@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
+from course_lib.compute import set_seed
 from course_lib.files import remove_fragments, save_json
 from course_lib.training.checkpoints import (
     load_state,
@@ -237,7 +237,7 @@ class Trainer:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {json.dumps(self.log[-1])}\n")
 
     def _out_of_patience(self) -> bool:
-        return self.progress.stale_validations >= self.settings.patience
+        return 0 < self.settings.patience <= self.progress.stale_validations
 
 
 def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
@@ -252,6 +252,7 @@ def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
         )
     if tracker:
         # TensorBoard takes numbers and text, and refuses lists.
-        plain = {name: v if isinstance(v, int | float) else str(v) for name, v in asdict(settings).items()}
+        values = settings.model_dump().items()
+        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in values}
         accelerator.init_trackers("danish-asr", config=plain)
     return accelerator

@@ -8,7 +8,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import ipywidgets
 import torch
@@ -18,13 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from course_lib.data.batches import SpeechBatch
 from course_lib.language_model.denoising import SILENCE
 from course_lib.language_model.prompt import IGNORE_INDEX, position_ids
 from course_lib.slam.model import SlamASR
 from course_lib.widgets.base import Demo, figure_to_png
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 Kind = Literal["audio", "prompt", "answer", "padding"]
 
@@ -96,7 +98,7 @@ def kinds_of(prompt: int, answer: int, real: int, positions: int) -> list[Kind]:
     return [kind for kind, count in counts.items() for _ in range(count)]
 
 
-def piece_of(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
+def piece_of(tokenizer: "transformers.PreTrainedTokenizerBase", token_id: int) -> str:
     """A token as text in which blanks and line breaks can be seen; `·` is the tiny model's silence."""
     token = tokenizer.convert_ids_to_tokens(token_id)
     named = {SILENCE: "·", tokenizer.eos_token: "END"}.get(token)

@@ -7,7 +7,6 @@ from random import Random
 import pytest
 import torch
 import torch.nn.functional as F
-import torchaudio
 
 from course_lib.ctc.paths import (
     collapse,
@@ -238,7 +237,7 @@ def test_another_blank_decodes_the_same():
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_forced_alignment_equals_torchaudio(seed):
+def test_forced_alignment_equals_torchaudio(torchaudio, seed):
     vocab = 2 + seed % 5
     labels = random_labels(f"align {seed}", 6, vocab) or [1]
     log_probs = random_scores(seed, frames_needed(labels) + seed % 7, vocab, sharpness=1.0)
@@ -246,6 +245,18 @@ def test_forced_alignment_equals_torchaudio(seed):
     theirs, _ = torchaudio.functional.forced_align(log_probs[None], torch.tensor([labels], dtype=torch.int32), blank=0)
     assert path == theirs[0].tolist()
     assert collapse(path) == labels
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_no_path_is_likelier_than_the_aligned_one(seed):
+    """Scores times 1,000: torch's sum over the paths is then its largest term, whichever path that is."""
+    vocab = 2 + seed % 5
+    labels = random_labels(f"align {seed}", 6, vocab) or [1]
+    log_probs = random_scores(seed, frames_needed(labels) + seed % 7, vocab, sharpness=1.0)
+    path = forced_alignment(log_probs, labels)
+    cold = 1000 * log_probs.double()[:, None]
+    best = -F.ctc_loss(cold, torch.tensor([labels]), (len(path),), (len(labels),), reduction="sum") / 1000
+    assert float(log_probs[range(len(path)), path].sum()) == pytest.approx(float(best), abs=0.01)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -267,7 +278,7 @@ def test_an_empty_text_is_all_blank():
     assert lattice_states([]).tolist() == [0]
 
 
-def test_spans_equal_torchaudio():
+def test_spans_equal_torchaudio(torchaudio):
     path = [0, 3, 3, 0, 3, 2, 2, 2, 0, 0]
     theirs = torchaudio.functional.merge_tokens(torch.tensor(path), torch.zeros(len(path)))
     assert label_spans(path) == [(span.token, span.start, span.end) for span in theirs]

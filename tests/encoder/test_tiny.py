@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from course_lib.encoder import tiny
-from course_lib.encoder.base import EncoderError, pad_log_mels, real_frames
+from course_lib.encoder.base import EncoderError, Padded, real_frames
 from course_lib.encoder.positions import rotary_angles, rotate
 from course_lib.encoder.tiny import ByteDropout, PreNormLayer, SelfAttention, StageBEncoder, TimeReduction
 from course_lib.sound.mel import CTC_MEL_RECIPE, ctc_log_mel
@@ -207,7 +207,7 @@ def exact_encoder(request):
 def test_a_clip_of_any_length_is_the_same_alone_and_in_a_batch(exact_encoder):
     factor = round(100 / exact_encoder.config.frames_per_second)
     clips = [noise(frames).double() for frames in range(1, 41)]
-    features, counts = exact_encoder(*pad_log_mels(clips))
+    features, counts = exact_encoder(*Padded.of(clips))
     assert counts.tolist() == [-(-frames // factor) for frames in range(1, 41)]
     for row, count, clip in zip(features, counts, clips, strict=True):
         alone, alone_counts = exact_encoder(clip[None])
@@ -217,7 +217,7 @@ def test_a_clip_of_any_length_is_the_same_alone_and_in_a_batch(exact_encoder):
 
 
 def test_what_stands_in_the_padding_does_not_matter_and_the_features_of_padding_are_zero(exact_encoder):
-    batch, counts = pad_log_mels([noise(frames).double() for frames in (23, 1, 40, 8)])
+    batch, counts = Padded.of([noise(frames).double() for frames in (23, 1, 40, 8)])
     padding = torch.arange(40) >= counts[:, None]
     features, feature_counts = exact_encoder(batch, counts)
     disturbed, _ = exact_encoder(batch + 5.0 * padding[:, :, None], counts)
@@ -239,7 +239,7 @@ def test_padding_longer_than_needed_changes_nothing(exact_encoder, more):
 
 def test_in_fp32_only_rounding_differs():
     encoder, clips = small(4).eval(), [noise(frames) for frames in (120, 7, 301)]
-    features, counts = encoder(*pad_log_mels(clips, multiple=64))
+    features, counts = encoder(*Padded.of(clips, multiple=64))
     assert features.shape[1] == 320 // 4
     for row, count, clip in zip(features, counts, clips, strict=True):
         alone, _ = encoder(clip[None])
@@ -277,7 +277,7 @@ def test_every_argument_builds_what_it_names():
 
 def test_gradients_reach_every_parameter_and_the_last_frame_of_each_clip():
     encoder = small(4)
-    batch, counts = pad_log_mels([noise(37), noise(12)])
+    batch, counts = Padded.of([noise(37), noise(12)])
     batch.requires_grad_()
     features, _ = encoder(batch, counts)
     (features * torch.randn_like(features)).sum().backward()
@@ -342,8 +342,8 @@ def test_the_fingerprint_names_weights_sizes_and_precision():
 
 
 @pytest.mark.parametrize(("multiple", "frames"), [(1, 5), (4, 8), (5, 5), (64, 64)])
-def test_pad_log_mels_to_a_multiple(multiple, frames):
-    batch, counts = pad_log_mels([torch.ones(3, 128), torch.ones(5, 128)], multiple)
+def test_clips_are_padded_to_a_multiple(multiple, frames):
+    batch, counts = Padded.of([torch.ones(3, 128), torch.ones(5, 128)], multiple)
     assert batch.shape == (2, frames, 128)
     assert counts.tolist() == [3, 5]
     assert batch.sum(dim=(1, 2)).tolist() == [3 * 128, 5 * 128]
