@@ -4,12 +4,11 @@ Short trainings on a slice of the data that differ from the first in one thing e
 """
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
-from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.config import CONFIG_FOLDER, load_config, replace
 from course_lib.ctc.recogniser import CONFIG_NAME, StageBConfig
 from course_lib.files import save_json
 from course_lib.train_audio_enc import train
@@ -28,7 +27,7 @@ def ablate(config: StageBConfig, folder: Path) -> dict[str, list[dict[str, float
     logs = {}
     for name, change in CHANGES.items():
         run_folder = folder / name.replace(" ", "-").replace("'", "")
-        changed = dataclasses.replace(config, **change, run_folder=str(run_folder))
+        changed = replace(config, **change, run_folder=str(run_folder))
         print(f"\n{name}")
         train(changed, resume=(run_folder / "training_state.pt").is_file())
         logs[name] = json.loads((run_folder / "training_log.json").read_text(encoding="utf-8"))
@@ -44,7 +43,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--output", type=Path, default=Path("runs/ablations.json"))
     arguments = parser.parse_args()
-    config = dataclasses.replace(
+    config = replace(
         load_config(arguments.config, StageBConfig),
         train_clips=arguments.clips,
         num_epochs=arguments.epochs,

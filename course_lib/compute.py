@@ -1,12 +1,14 @@
-"""Where and how exactly to compute: device, fp32 or bf16.
+"""Where and how exactly to compute: device, fp32 or bf16, and the same random numbers in every run.
 
 bf16 keeps fp32's range and gives up digits. On a GPU, and on a CPU with AMX instructions, large matrices multiply about three
 times faster in it; on other CPUs it is slower than fp32. So "auto" looks before it chooses.
 """
 
 import contextlib
+import random
 from typing import Literal
 
+import numpy as np
 import torch
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -42,3 +44,13 @@ def pick_device(wish: str) -> str:
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def set_seed(seed: int) -> None:
+    """Start all three generators of random numbers anew: Python's, NumPy's, and torch's on every device.
+
+    The same as `accelerate.utils.set_seed`, which would have to import all of Accelerate for these three lines.
+    """
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)

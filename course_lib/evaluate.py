@@ -9,88 +9,15 @@ import argparse
 import json
 import shlex
 import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from course_lib.data.datasets import Example, load_examples, texts_of
-from course_lib.evaluation.calibration import n_best_share
-from course_lib.evaluation.compare import Difference, Report, SystemRun, compare, comparison_table, draw_comparison, load_run
+from course_lib.data.datasets import load_examples, texts_of
+from course_lib.evaluation.compare import SystemRun, compare, comparison_table, load_run
+from course_lib.evaluation.report import recognise_all, report_fields, show, worst_utterances, write_comparison
 from course_lib.files import save_json
-from course_lib.sound.audio import SAMPLE_RATE, load_audio
 from course_lib.systems import SYSTEMS, load_system
-from course_lib.text.metrics import align, error_counts
-
-
-def transcribe_all(system, examples: list[Example], batch_size: int = 16) -> tuple[list[str], float]:
-    """Transcribe all examples; also the real-time factor, loading and encoding included."""
-    heard, rtf = hear_all(system, examples, batch_size)
-    return [text for text, _ in heard], rtf
-
-
-def hear_all(system, examples: list[Example], batch_size: int = 16) -> tuple[list[tuple[str, float | None]], float]:
-    """Transcribe all examples, each with the system's confidence if it has one; also the real-time factor."""
-    order = sorted(range(len(examples)), key=lambda index: examples[index].path.stat().st_size)
-    started, seconds, heard = time.perf_counter(), 0.0, {}
-    for start in range(0, len(order), batch_size):
-        indices = order[start : start + batch_size]
-        waveforms = [load_audio(examples[index].path) for index in indices]
-        seconds += sum(len(waveform) for waveform in waveforms) / SAMPLE_RATE
-        heard.update(zip(indices, _hear(system, waveforms), strict=True))
-    rtf = (time.perf_counter() - started) / seconds
-    return [heard[index] for index in range(len(examples))], rtf
-
-
-def _hear(system, waveforms: list) -> list[tuple[str, float | None]]:
-    """Texts, and how much of what a system believes of its candidates lies on the one that it chose."""
-    if getattr(system, "num_beams", 1) == 1:
-        return [(text, None) for text in system.transcribe(waveforms)]
-    clips = system.hypotheses(system.encode(waveforms))
-    return [(candidates[0].text, n_best_share(candidates, system.ctc_weight)) for candidates in clips]
-
-
-def worst_utterances(references: list[str], hypotheses: list[str], most: int = 5) -> list[str]:
-    """The alignments with most word errors, as text."""
-    errors = [counts.errors for counts in error_counts(references, hypotheses)]
-    worst = sorted(range(len(errors)), key=lambda index: -errors[index])[:most]
-    return [str(align(references[i].split(), hypotheses[i].split())) for i in worst if errors[i]]
-
-
-def show(report: Report) -> str:
-    """The report as lines for people."""
-    lines = [
-        f"{report.system} on {report.split}: {report.clips} clips",
-        f"  WER {report.wer:6.1%}   95 % interval {report.wer_low:.1%} to {report.wer_high:.1%}",
-        f"  CER {report.cer:6.1%}   95 % interval {report.cer_low:.1%} to {report.cer_high:.1%}",
-    ]
-    return "\n".join(lines if report.rtf is None else [*lines, f"  real-time factor {report.rtf:.3f}"])
-
-
-def report_fields(report: Report, differences: dict[str, Difference]) -> dict[str, Any]:
-    """A report as it goes into JSON, rounded; with its difference to the first system, if it is not the first."""
-    fields = dict(vars(report))
-    if difference := differences.get(report.system):
-        fields |= {"difference": difference.difference, "p_value": difference.p_value}
-        fields |= {"difference_low": difference.low, "difference_high": difference.high}
-    return {name: round(value, 5) if isinstance(value, float) else value for name, value in fields.items()}
-
-
-def write_comparison(
-    folder: Path, runs: Sequence[SystemRun], reports: Sequence[Report], differences: dict[str, Difference], command: str
-) -> None:
-    """Write comparison.md, comparison.json and comparison.png, and each system's transcripts as NAME.json, into a folder."""
-    split = reports[0].split
-    folder.mkdir(parents=True, exist_ok=True)
-    table = comparison_table(reports, differences)
-    (folder / "comparison.md").write_text(f"`{command}`\n\n{table}\n", encoding="utf-8")
-    rows = [report_fields(report, differences) for report in reports]
-    save_json({"command": command, "split": split, "reports": rows}, folder / "comparison.json")
-    draw_comparison(reports, differences).savefig(folder / "comparison.png", dpi=100, bbox_inches="tight")
-    for run in runs:
-        about = {"system": run.system, "split": split, "command": command}
-        save_json(about | {"transcripts": run.rows()}, folder / f"{run.system}.json")
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -136,9 +63,10 @@ def _run_named(name: str, arguments: argparse.Namespace) -> SystemRun:
 
 def _run_live(name: str, load: Callable, arguments: argparse.Namespace) -> SystemRun:
     examples = load_examples(arguments.data, arguments.split, arguments.clips)
-    heard, rtf = hear_all(load(), examples)
+    transcripts, rtf = recognise_all(load(), examples)
     voices = [example.voice for example in examples]
-    return SystemRun(name, voices, texts_of(examples), *map(list, zip(*heard, strict=True)), rtf)
+    texts, confidences = map(list, zip(*transcripts, strict=True))
+    return SystemRun(name, voices, texts_of(examples), texts, confidences, rtf)
 
 
 def _command(arguments: Sequence[str]) -> str:

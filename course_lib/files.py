@@ -1,11 +1,12 @@
-"""Where things live: what the course ships, and what it makes on first use.
+"""Folders and files: what the course ships, the cache of what it can make again, and atomic writing.
 
-Synthetic speech and encoder features are large and can be made again, so they go to a cache folder of the user's machine
-(or of `COURSE_CACHE`) and not into the repository.
+Synthetic speech and encoder features are large, so they go to a cache folder of the user's machine (or to `COURSE_CACHE`) and
+not into the repository. Everything is written beside its place and renamed, so that no file is ever half there.
 """
 
 import json
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -34,26 +35,40 @@ def find_model(name: str) -> str:
     return name
 
 
-def keep_first(beside: Path, target: Path) -> None:
-    """Rename a finished folder to its place; if another process was faster, keep that one, for they are the same."""
-    try:
-        beside.rename(target)
-    except OSError:
-        if not target.is_dir():
-            raise
-        shutil.rmtree(beside)
-
-
 def write_beside(path: Path, write: Callable[[Path], Any]) -> None:
     """Let `write` make a file beside its place, then rename it: it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The dot in front keeps a fragment out of every `audio_enc_step_*` that somebody may ask for.
-    beside = path.with_name(f".{path.name}.part")
+    beside = _name_beside(path)
     try:
         write(beside)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def make_folder(target: Path, fill: Callable[[Path], Any]) -> Path:
+    """Let `fill` make a folder beside its place, then rename it; a folder that is there already is left as it is.
+
+    If another process was faster, its folder is kept, for the two are the same.
+    """
+    if target.is_dir():
+        return target
+    beside = _name_beside(target)
+    beside.mkdir(parents=True)
+    try:
+        fill(beside)
+        beside.rename(target)
+    except OSError:
+        if not target.is_dir():
+            raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return target
+
+
+def _name_beside(path: Path) -> Path:
+    """A name that no two writers share; the dot keeps it out of every `audio_enc_step_*` that somebody may ask for."""
+    return path.with_name(f".{path.name}.{random.SystemRandom().getrandbits(32):08x}.part")
 
 
 def save_json(value: Any, path: Path) -> None:

@@ -7,7 +7,6 @@ which chapters 07 and 09 read.
 
 import argparse
 import bisect
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.config import CONFIG_FOLDER, load_config, replace
 from course_lib.files import save_json
 from course_lib.slam.projector import PROJECTORS
 from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam
@@ -67,7 +66,7 @@ def sweep(config: SlamConfig, folder: Path) -> dict[str, dict[str, Any]]:
     for name, change in CHANGES.items():
         hidden_dim = widest(change["projector"], change["k"], feature_dim, llm_dim, budget)
         run_folder = folder / name.replace(", k = ", "-k").replace(" ", "-")
-        changed = dataclasses.replace(config, **change, projector_hidden_dim=hidden_dim, run_folder=str(run_folder))
+        changed = replace(config, **change, projector_hidden_dim=hidden_dim, run_folder=str(run_folder))
         print(f"\n{name}, hidden width {hidden_dim}")
         train(changed, resume=any(run_folder.rglob("training_state.pt")))
         projector = PROJECTORS[change["projector"]](feature_dim, llm_dim, change["k"], hidden_dim)
@@ -101,7 +100,7 @@ def shorten(config: SlamConfig, clips: int, split: str) -> SlamConfig:
     Batches of 16, so that the slice gives as many updates as it can, and a warm-up of a tenth of them.
     """
     updates = max(1, clips // 16)
-    return dataclasses.replace(
+    return replace(
         config,
         train_splits=[split],
         train_clips=clips,

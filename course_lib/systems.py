@@ -5,22 +5,22 @@ A run folder (and the one shipped in `data/models/slam-tiny`) holds `train_confi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from random import Random
 
-from accelerate.utils import set_seed
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 
-from course_lib.compute import Precision, pick_device
-from course_lib.config import load_config
-from course_lib.ctc.beam import beam_search
+from course_lib.compute import Precision, pick_device, set_seed
+from course_lib.config import load_config, replace
+from course_lib.ctc.beam import BeamDecoder
 from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
 from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_stage_b, load_stage_b_encoder
 from course_lib.data.grammar import draw_utterance
+from course_lib.data.recogniser import Recogniser
 from course_lib.encoder.base import SpeechEncoder
 from course_lib.encoder.whisper import WhisperEncoder
-from course_lib.evaluation.whisper_zero_shot import WhisperZeroShot, load_whisper_zero_shot
+from course_lib.evaluation.whisper_zero_shot import load_whisper_zero_shot
 from course_lib.files import DATA_FOLDER, find_model
 from course_lib.language_model.pretrained import load_llm
 from course_lib.language_model.prompt import PROMPT
@@ -33,11 +33,7 @@ from course_lib.training.settings import TrainSettings
 CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
 
-BEAM = {"beam_width": 16, "weight": 0.8, "bonus": 1.0}
-"""How Stage B is read with a beam; weight and bonus of the n-gram were chosen on dev."""
 
-
-@dataclass(frozen=True, kw_only=True)
 class SlamConfig(TrainSettings):
     """Everything about a SLAM-ASR run: which models, which data, how to train. `configs/train_config.yaml` explains."""
 
@@ -45,61 +41,50 @@ class SlamConfig(TrainSettings):
     llm_name: str
     data: str
     projector: ProjectorName = "concat"
-    k: int = 5
-    projector_hidden_dim: int = 512
-    projector_dropout: float = 0.0
-    ctc_warmup_epochs: int = 0
-    ctc_warmup_lr: float = 2e-3
+    k: PositiveInt = 5
+    projector_hidden_dim: PositiveInt = 512
+    projector_dropout: float = Field(0.0, ge=0, lt=1)
+    ctc_warmup_epochs: NonNegativeInt = 0
+    ctc_warmup_lr: PositiveFloat = 2e-3
     freeze_encoder: bool = True
     freeze_llm: bool = True
     prompt: str = PROMPT
-    train_splits: list[str] = field(default_factory=lambda: ["train"])
+    train_splits: list[str] = Field(["train"], min_length=1)
     validation_split: str = "dev"
-    train_clips: int | None = None
-    validation_clips: int | None = None
-    max_audio_length: float = 30.0
-    max_new_tokens: int = 64
-    num_beams: int = 1
-    ctc_weight: float = 0.0
+    train_clips: PositiveInt | None = None
+    validation_clips: PositiveInt | None = None
+    max_audio_length: PositiveFloat = 30.0
+    max_new_tokens: PositiveInt = 64
+    num_beams: PositiveInt = 1
+    ctc_weight: NonNegativeFloat = 0.0
     skip_bad: bool = False
     precision: Precision = "auto"
     run_folder: str = "runs/slam"
 
-    def problems(self) -> list[str]:
-        """List every value that cannot be meant."""
-        found = super().problems()
-        positive = (
-            "k",
-            "projector_hidden_dim",
-            "train_clips",
-            "validation_clips",
-            "max_audio_length",
-            "max_new_tokens",
-            "num_beams",
-        )
-        for name in positive:
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                found.append(f"{name}: {getattr(self, name)}, must be above 0")
-        for name in ("freeze_encoder", "freeze_llm"):
-            if not getattr(self, name):
-                found.append(f"{name}: false is not supported; this course trains the projector alone")
-        if self.ctc_warmup_lr <= 0:
-            found.append(f"ctc_warmup_lr: {self.ctc_warmup_lr}, must be above 0")
-        if self.ctc_warmup_epochs < 0:
-            found.append(f"ctc_warmup_epochs: {self.ctc_warmup_epochs}, must not be negative")
-        if self.ctc_weight < 0:
-            found.append(f"ctc_weight: {self.ctc_weight}, must not be negative")
-        if self.ctc_weight and self.num_beams == 1:
-            found.append("ctc_weight: chooses among num_beams sentences, and there is only one; raise num_beams or set it to 0")
-        if self.max_audio_length > 30:
-            found.append(f"max_audio_length: {self.max_audio_length} s; Whisper's encoder hears 30 s at most")
-        if not 0 <= self.projector_dropout < 1:
-            found.append(f"projector_dropout: {self.projector_dropout}; must be from 0 to below 1")
-        return found
+    @field_validator("freeze_encoder", "freeze_llm")
+    @classmethod
+    def _is_frozen(cls, frozen: bool) -> bool:
+        if not frozen:
+            raise ValueError("not supported; this course trains the projector alone")
+        return frozen
+
+    @field_validator("max_audio_length")
+    @classmethod
+    def _fits_whisper(cls, seconds: float) -> float:
+        if seconds > 30:
+            raise ValueError("Whisper's encoder hears 30 s at most")
+        return seconds
+
+    @field_validator("ctc_weight")
+    @classmethod
+    def _has_a_choice(cls, weight: float, info) -> float:
+        if weight and info.data.get("num_beams") == 1:
+            raise ValueError("chooses among num_beams sentences, and there is only one; raise num_beams or set it to 0")
+        return weight
 
 
 def load_encoder(name: str, precision: Precision = "fp32") -> SpeechEncoder:
-    """Load the ear by its name: the run folder of a Stage B training, else a Whisper (a folder or a Hub id)."""
+    """Load an encoder by its name: the run folder of a Stage B training, else a Whisper (a folder or a Hub id)."""
     folder = Path(find_model(name))
     if (folder / STAGE_B_CONFIG_NAME).is_file():
         return load_stage_b_encoder(folder, precision=precision)
@@ -115,8 +100,18 @@ def build_slam(config: SlamConfig) -> SlamASR:
     projector = PROJECTORS[config.projector](
         encoder.feature_dim, llm.config.hidden_size, config.k, config.projector_hidden_dim, config.projector_dropout
     )
-    writing = {"num_beams": config.num_beams, "ctc_weight": config.ctc_weight}
-    return SlamASR(encoder, projector, llm, tokenizer, config.prompt, config.precision, **writing).to(device)
+    slam = SlamASR(
+        encoder,
+        projector,
+        llm,
+        tokenizer,
+        prompt=config.prompt,
+        precision=config.precision,
+        num_beams=config.num_beams,
+        ctc_weight=config.ctc_weight,
+        max_new_tokens=config.max_new_tokens,
+    )
+    return slam.to(device)
 
 
 def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:
@@ -141,21 +136,20 @@ def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> Sta
     """
     recogniser, rng = load_stage_b(folder), Random("n-gram")
     ngram = CharNgram([draw_utterance(rng, "train") for _ in range(sentences)]) if sentences else None
-    vocabulary = recogniser.vocabulary
-    recogniser.decode = lambda log_probs: vocabulary.encode(beam_search(log_probs, vocabulary, ngram, **BEAM)[0][0])
+    recogniser.decode = BeamDecoder(recogniser.vocabulary, ngram)
     return recogniser
 
 
-SYSTEMS: dict[str, Callable[..., SlamASR | StageBRecogniser | WhisperZeroShot]] = {
+SYSTEMS: dict[str, Callable[..., Recogniser]] = {
     "slam": load_slam,
     "stage_b": load_stage_b,
     "stage_b_beam": load_stage_b_beam,
     "stage_b_ngram": partial(load_stage_b_beam, 20_000),
     "whisper": load_whisper_zero_shot,
 }
-"""Recognisers by the name that `evaluate --system` takes; each has `transcribe`."""
+"""Recognisers by the name that `evaluate --system` takes."""
 
 
-def load_system(folder: Path) -> SlamASR | StageBRecogniser:
+def load_system(folder: Path) -> Recogniser:
     """Load whatever recogniser a run folder holds."""
     return load_stage_b(folder) if (Path(folder) / STAGE_B_CONFIG_NAME).is_file() else load_slam(folder)

@@ -1,9 +1,8 @@
 """Train the projector: python -m course_lib.train --config course_lib/configs/train_config.yaml"""
 
-import dataclasses
 from pathlib import Path
 
-from course_lib.config import read_training_command, save_config
+from course_lib.config import read_training_command, replace, save_config
 from course_lib.data.batches import SpeechBatches, SpeechCheck
 from course_lib.data.datasets import FeatureStore, encode_examples, load_examples, texts_of
 from course_lib.slam.ctc_warmup import CtcWarmup
@@ -22,7 +21,7 @@ def train(config: SlamConfig, resume: bool = False) -> Progress:
     batches = SpeechBatches(train_stores, texts, config.batch_size, config.seed)
     save_config(config, Path(config.run_folder) / CONFIG_NAME)
     seconds = warm_up(slam, batches, dev_store, texts_of(dev_set), config, resume) if config.ctc_warmup_epochs else 0.0
-    check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size, config.max_new_tokens)
+    check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size)
     trainer = Trainer(slam, batches, len(batches), check, config, Path(config.run_folder))
     trainer.progress.seconds = seconds
     if resume and (trainer.has_checkpoint() or not config.ctc_warmup_epochs):
@@ -34,23 +33,23 @@ def warm_up(
     slam: SlamASR, batches: SpeechBatches, dev_store: FeatureStore, dev_texts: list[str], config: SlamConfig, resume: bool
 ) -> float:
     """Let the projector learn to spell first (see `ctc_warmup`), in a run folder of its own; returns the seconds it took."""
-    settings = dataclasses.replace(
+    settings = replace(
         config,
         num_epochs=config.ctc_warmup_epochs,
         max_steps=0,
         lr=config.ctc_warmup_lr,
-        patience=config.ctc_warmup_epochs + 1,
+        patience=0,
         validation_interval=max(1, len(batches) // config.gradient_accumulation_steps),
         monitor="cer",
         tracker="none",
     )
-    speller = CtcWarmup(slam)
-    measure = SpeechCheck(speller, dev_store, dev_texts, config.batch_size, 0)
+    warmup = CtcWarmup(slam)
+    measure = SpeechCheck(warmup, dev_store, dev_texts, config.batch_size)
 
     def check() -> dict[str, float]:
         return {name: figure for name, figure in measure().items() if name in ("cer", "wer", "loss")}
 
-    trainer = Trainer(speller, batches, len(batches), check, settings, Path(config.run_folder) / "ctc_warmup")
+    trainer = Trainer(warmup, batches, len(batches), check, settings, Path(config.run_folder) / "ctc_warmup")
     if resume:
         trainer.resume()
     return trainer.fit().seconds

@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
 
-from course_lib.config import read_training_command, save_config
+from course_lib.compute import set_seed
+from course_lib.config import read_training_command, replace, save_config
 from course_lib.ctc.feasibility import REDUCTIONS, Feasibility, examine_feasibility, name_impossible, show_feasibility
 from course_lib.ctc.recogniser import CONFIG_NAME, SUBWORDS_NAME, StageBConfig, StageBRecogniser, build_encoder
 from course_lib.ctc.spec_augment import SpecAugment
@@ -31,7 +31,7 @@ def train(config: StageBConfig, resume: bool = False) -> Progress:
     batches = SpeechBatches(
         list(stores), texts_of(train_set), config.batch_size, config.seed, by_length=config.length_bucketed, keep=keep
     )
-    settings = config.settings(warmup_steps=math.ceil(config.warmup_share * config.num_epochs * len(batches)))
+    settings = replace(config, warmup_steps=count_warmup_steps(config, len(batches)))
     check = SpeechCheck(model, dev_store, texts_of(dev_set), config.batch_size)
     trainer = Trainer(model, batches, len(batches), check, settings, Path(config.run_folder), describe(model), CHECKPOINT_NAME)
     if resume:
@@ -75,6 +75,15 @@ def refuse_if_none(config: StageBConfig, report: Feasibility) -> None:
         raise ValueError(
             f"downsample_time: {config.downsample_time} leaves too few frames for every clip; lower it or use subwords"
         )
+
+
+def count_warmup_steps(config: StageBConfig, batches_per_epoch: int) -> int:
+    """How many steps the learning rate rises for: `warmup_steps`, or else `warmup_share` of all that are planned."""
+    if config.warmup_steps:
+        return config.warmup_steps
+    steps_per_epoch = batches_per_epoch // config.gradient_accumulation_steps
+    warmup_steps = math.ceil(config.warmup_share * config.num_epochs * steps_per_epoch)
+    return min(warmup_steps, math.ceil(config.warmup_share * config.max_steps)) if config.max_steps else warmup_steps
 
 
 def describe(model: StageBRecogniser):

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from course_lib.sound.audio import AudioError, load_audio
-from course_lib.systems import SHIPPED_SLAM, load_slam
+from course_lib.systems import SHIPPED_SLAM, load_system
 
 
 def main() -> int:
@@ -14,10 +14,10 @@ def main() -> int:
     parser.add_argument("files", nargs="+", metavar="FILE", help="wav, flac, ogg or mp3, at most 30 s")
     parser.add_argument("--model", type=Path, default=SHIPPED_SLAM, help="the run folder of a training")
     arguments = parser.parse_args()
-    slam, failures = load_slam(arguments.model), 0
+    recogniser, failures = load_system(arguments.model), 0
     for file in arguments.files:
         try:
-            print(f"{file}\t{slam.transcribe([load_audio(file)])[0]}", flush=True)
+            print(f"{file}\t{recogniser.transcribe([load_audio(file)])[0]}", flush=True)
         except AudioError as error:
             failures += 1
             print(error, file=sys.stderr)

@@ -1,20 +1,22 @@
 """What every test stands on: a cache of its own, few threads, and two models that are slow enough to build only once."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from typing import NamedTuple
 
 import pytest
 import torch
-from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 
 from course_lib.config import save_config
 from course_lib.data.grammar import draw_utterance
 from course_lib.data.synth import make_shipped_slice
 from course_lib.encoder.whisper import WhisperEncoder
 from course_lib.files import find_model
+from course_lib.huggingface import transformers  # before any test imports it: see there
 from course_lib.language_model.tiny import build_model, train_tokenizer
 from course_lib.systems import SlamConfig
 from course_lib.train import train
@@ -23,8 +25,8 @@ from course_lib.train import train
 class TinyLLM(NamedTuple):
     """Unpacks as `llm, tokenizer = tiny_llm`."""
 
-    model: Qwen2ForCausalLM
-    tokenizer: PreTrainedTokenizerFast
+    model: transformers.Qwen2ForCausalLM
+    tokenizer: transformers.PreTrainedTokenizerFast
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,6 +41,15 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def few_threads() -> None:
     """Small models gain nothing from many threads, and a Trainer of the test before may have set its own number."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or min(2, os.cpu_count() or 1)))
+
+
+@pytest.fixture(scope="session")
+def torchaudio() -> ModuleType:
+    """torchaudio, which is nothing but an answer to compare with; where it does not fit the torch beside it, README helps."""
+    try:
+        return importlib.import_module("torchaudio")
+    except (ImportError, OSError) as error:
+        pytest.skip(f"torchaudio does not load beside torch {torch.__version__}: {error}")
 
 
 @pytest.fixture(scope="session")

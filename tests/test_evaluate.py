@@ -1,16 +1,17 @@
 """The command line: every clip its own transcript, one system or several, figures for people and for programs."""
 
 import json
-import math
 import sys
 
 import pytest
 
 from course_lib import evaluate
 from course_lib.data.datasets import load_examples
-from course_lib.evaluate import hear_all, read_arguments, show, transcribe_all, worst_utterances
+from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.evaluate import read_arguments
+from course_lib.evaluation import report
 from course_lib.evaluation.compare import load_run, measure, paired_bootstrap
-from course_lib.slam.model import Hypothesis
+from course_lib.evaluation.report import recognise_all, show, worst_utterances
 from course_lib.sound.audio import load_audio
 from course_lib.systems import load_slam
 from course_lib.text.metrics import align, character_error_rate, word_error_rate
@@ -36,15 +37,18 @@ def test_the_report_for_people_shows_percent():
     assert "real-time" not in show(measure("slam", "test", REFERENCES, HYPOTHESES, None))
 
 
-class Listener:
-    """Writes how many samples it heard, and how many clips came together."""
+class Listener(Recogniser):
+    """Writes how many samples it heard, and notes how many clips came together."""
 
-    def __init__(self):
-        self.batch_sizes = []
+    def __init__(self, confidence=None):
+        self.batch_sizes, self.confidence = [], confidence
 
-    def transcribe(self, waveforms):
+    def encode(self, waveforms):
         self.batch_sizes.append(len(waveforms))
-        return [str(len(waveform)) for waveform in waveforms]
+        return waveforms
+
+    def recognise(self, features):
+        return [Transcript(str(len(clip)), self.confidence) for clip in features]
 
 
 def test_every_clip_gets_its_own_transcript_in_the_order_of_the_examples(tiny_run):
@@ -52,9 +56,9 @@ def test_every_clip_gets_its_own_transcript_in_the_order_of_the_examples(tiny_ru
     expected = [str(len(load_audio(example.path))) for example in examples]
     assert len(set(expected)) == 5
     assert expected != sorted(expected, key=int)
-    listener = Listener()
-    transcripts, rtf = transcribe_all(listener, examples, batch_size=2)
-    assert transcripts == expected
+    listener = Listener(confidence=0.25)
+    transcripts, rtf = recognise_all(listener, examples, batch_size=2)
+    assert transcripts == [Transcript(text, 0.25) for text in expected]
     assert listener.batch_sizes == [2, 2, 1]
     assert rtf > 0
 
@@ -63,28 +67,8 @@ def test_the_real_time_factor_is_work_over_sound(tiny_run, monkeypatch):
     examples = load_examples(str(tiny_run.csv), "test")
     seconds = sum(len(load_audio(example.path)) for example in examples) / 16_000
     clock = iter([100.0, 103.0])
-    monkeypatch.setattr(evaluate.time, "perf_counter", lambda: next(clock))
-    assert transcribe_all(Listener(), examples)[1] == pytest.approx(3.0 / seconds)
-
-
-class Chooser(Listener):
-    """Weighs two sentences for each clip."""
-
-    num_beams, ctc_weight = 2, 0.5
-
-    def encode(self, waveforms):
-        return waveforms
-
-    def hypotheses(self, features):
-        return [[Hypothesis(str(len(clip)), -1.0, -2.0), Hypothesis("nej", -1.0, -4.0)] for clip in features]
-
-
-def test_a_system_that_weighs_several_sentences_says_how_sure_it_is(tiny_run):
-    examples = load_examples(str(tiny_run.csv), "test")
-    heard, _ = hear_all(Chooser(), examples, batch_size=2)
-    assert [text for text, _ in heard] == [str(len(load_audio(example.path))) for example in examples]
-    assert {round(sure, 9) for _, sure in heard} == {round(1 / (1 + math.exp(-1)), 9)}
-    assert {sure for _, sure in hear_all(Listener(), examples)[0]} == {None}
+    monkeypatch.setattr(report.time, "perf_counter", lambda: next(clock))
+    assert recognise_all(Listener(), examples)[1] == pytest.approx(3.0 / seconds)
 
 
 def run_main(monkeypatch, tiny_run, *more):

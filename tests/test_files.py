@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from course_lib import files
-from course_lib.files import cache_folder, find_model, keep_first
+from course_lib.files import cache_folder, find_model, make_folder
 
 
 def test_course_cache_names_the_folder_and_it_is_made(tmp_path, monkeypatch):
@@ -39,17 +39,30 @@ def test_a_home_folder_may_be_written_as_a_tilde(tmp_path, monkeypatch):
     assert Path(find_model("~/model")) == tmp_path / "model"
 
 
-def test_of_two_finished_folders_the_first_is_kept(tmp_path):
-    target = tmp_path / "made"
+def test_a_folder_is_made_once(tmp_path):
     for text in ("first", "second"):
-        beside = tmp_path / f"made.{text}"
-        beside.mkdir()
-        (beside / "who").write_text(text)
-        keep_first(beside, target)
-    assert (target / "who").read_text() == "first"
+        made = make_folder(tmp_path / "made", lambda folder, text=text: (folder / "who").write_text(text))
+        assert made == tmp_path / "made"
+    assert (tmp_path / "made" / "who").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
-def test_a_rename_that_fails_for_another_reason_is_an_error(tmp_path):
-    with pytest.raises(OSError, match="missing"):
-        keep_first(tmp_path / "missing", tmp_path / "made")
+def test_of_two_makers_at_once_the_first_to_finish_is_kept(tmp_path):
+    def slow(folder):
+        make_folder(tmp_path / "made", lambda other: (other / "who").write_text("faster"))
+        (folder / "who").write_text("slower")
+
+    make_folder(tmp_path / "made", slow)
+    assert (tmp_path / "made" / "who").read_text() == "faster"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_maker_that_breaks_off_leaves_nothing(tmp_path, error):
+    def fill(folder):
+        (folder / "half").write_text("a fi")
+        raise error
+
+    with pytest.raises(type(error)):
+        make_folder(tmp_path / "made", fill)
+    assert list(tmp_path.iterdir()) == []

@@ -1,12 +1,11 @@
 """From clips to a run folder: the validation that counts, and the command line from end to end."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
 
-from course_lib.config import load_config, save_config
+from course_lib.config import load_config, replace, save_config
 from course_lib.data.batches import SpeechBatch, SpeechCheck
 from course_lib.data.datasets import DataError, encode_examples, load_examples
 from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam, load_slam
@@ -23,9 +22,9 @@ def slam(tiny_run):
 def test_the_check_measures_transcripts_and_the_mean_loss_over_all_tokens(slam, tiny_run):
     examples = load_examples(str(tiny_run.csv), "dev")
     store, texts = encode_examples(examples, slam.encoder), [example.text for example in examples]
-    figures = SpeechCheck(slam, store, texts, batch_size=2, max_new_tokens=8)()
+    figures = SpeechCheck(slam, store, texts, batch_size=2)()
     features = [store[index] for index in range(len(store))]
-    transcripts = slam.transcribe_features(features, 8)
+    transcripts = slam.transcribe_features(features)
     output = slam.loss(SpeechBatch(features, texts))
     assert list(figures) == ["wer", "cer", "loss", "token_accuracy_teacher_forced"]
     assert figures["wer"] == word_error_rate(texts, transcripts)
@@ -60,7 +59,7 @@ def test_the_best_weights_measure_what_the_log_says(tiny_run, slam):
     best = min(log, key=lambda entry: (entry["wer"], entry["step"]))
     examples = load_examples(str(tiny_run.csv), "dev")
     store = encode_examples(examples, slam.encoder)
-    figures = SpeechCheck(slam, store, [example.text for example in examples], 2, 8)()
+    figures = SpeechCheck(slam, store, [example.text for example in examples], 2)()
     assert figures == pytest.approx({name: best[name] for name in figures}, rel=1e-4, abs=2e-6)
 
 
@@ -71,7 +70,7 @@ def test_training_moved_every_weight_of_the_projector(tiny_run):
 
 
 def config_in(folder, tiny_run, **changes):
-    config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), run_folder=str(folder / "run"), **changes)
+    config = replace(load_config(tiny_run.config, SlamConfig), run_folder=str(folder / "run"), **changes)
     save_config(config, folder / "config.yaml")
     return config
 

@@ -1,7 +1,6 @@
 """Stage B's training from clips to a run folder; broken off, or killed, at any moment, and gone on with to the bit."""
 
 import contextlib
-import dataclasses
 import io
 import json
 import os
@@ -16,12 +15,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from course_lib.config import load_config, save_config
+from course_lib.config import load_config, replace, save_config
 from course_lib.ctc.recogniser import CONFIG_NAME, SUBWORDS_NAME, StageBConfig, load_stage_b
 from course_lib.data.batches import SpeechBatch, SpeechCheck
 from course_lib.data.datasets import DataError, load_examples, log_mel_examples, read_asr_csv, texts_of
 from course_lib.text.metrics import word_error_rate
-from course_lib.train_audio_enc import build_recogniser, describe, main, train
+from course_lib.train_audio_enc import build_recogniser, count_warmup_steps, describe, main, train
 from course_lib.training.checkpoints import load_state, trainable_weights
 
 TOO_LONG = "denne sætning er alt for lang til et enkelt lille klip og kan ikke skrives med så få rammer som der er her " * 3
@@ -64,7 +63,7 @@ def tiny_config(table, folder, **changes):
         num_threads=1,
         run_folder=str(folder),
     )
-    return dataclasses.replace(usual, **changes)
+    return replace(usual, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +142,7 @@ def test_no_batch_of_the_training_has_an_impossible_clip(config, monkeypatch):
         forward(batch, features, texts)
 
     monkeypatch.setattr(SpeechBatch, "__init__", watch)
-    train(dataclasses.replace(config, num_epochs=2))
+    train(replace(config, num_epochs=2))
     assert set(texts_of(load_examples(config.data_path, "train"))) - set(seen) == {TOO_LONG.strip()}
 
 
@@ -152,7 +151,7 @@ def test_a_training_whose_clips_are_all_impossible_is_refused_with_advice(config
     rows = [f"{row.path},{TOO_LONG.strip()},{row.split}" for row in read_asr_csv(Path(config.data_path))]
     table.write_text("\n".join(["audio_path,transcription,split", *rows, ""]), encoding="utf-8")
     with pytest.raises(ValueError, match="downsample_time: 2 leaves too few frames for every clip; lower it or use subwords"):
-        train(dataclasses.replace(config, data_path=str(table)))
+        train(replace(config, data_path=str(table)))
 
 
 def test_the_log_has_a_row_for_every_validation_and_the_loss_falls(finished):
@@ -172,7 +171,7 @@ def test_the_log_has_a_row_for_every_validation_and_the_loss_falls(finished):
 
 def test_training_moved_every_weight(finished, tmp_path):
     config, _ = finished
-    fresh = trainable_weights(build_recogniser(dataclasses.replace(config, run_folder=str(tmp_path)), []))
+    fresh = trainable_weights(build_recogniser(replace(config, run_folder=str(tmp_path)), []))
     trained = last_weights(config.run_folder)
     assert all(not torch.equal(trained[name], weight) for name, weight in fresh.items())
 
@@ -187,19 +186,30 @@ def test_the_best_weights_measure_what_the_log_says(finished):
 
 
 def test_the_warm_up_is_a_share_of_all_steps_and_a_schedule_may_be_constant(config):
-    share = dataclasses.replace(config, num_epochs=2, validation_interval=1, warmup_share=0.3, learning_rate=0.01)
+    share = replace(config, num_epochs=2, validation_interval=1, warmup_share=0.3, learning_rate=0.01)
     train(share)
     rates = [entry["lr"] for entry in json.loads((Path(config.run_folder) / "training_log.json").read_text())]
     # 6 steps, ⌈1.8⌉ = 2 of them warm-up: what is logged is the rate of the next step
     assert rates == pytest.approx([0.005, 0.01, 0.008536, 0.005, 0.001464, 0.0], abs=1e-6)
-    train(dataclasses.replace(share, schedule="constant"))
+    train(replace(share, schedule="constant"))
     rates = [entry["lr"] for entry in json.loads((Path(config.run_folder) / "training_log.json").read_text())]
     assert rates == pytest.approx([0.005] + [0.01] * 5)
 
 
+def test_the_warm_up_follows_the_steps_that_are_planned(config):
+    def steps(**changes):
+        return count_warmup_steps(replace(config, num_epochs=10, warmup_share=0.25, **changes), batches_per_epoch=20)
+
+    assert steps() == 50
+    assert steps(gradient_accumulation_steps=4) == 13
+    assert steps(max_steps=40) == 10
+    assert steps(max_steps=1_000) == 50
+    assert steps(warmup_steps=7, max_steps=40) == 7
+
+
 def test_every_switch_changes_the_training(config, monkeypatch):
     def weights_of(**changes):
-        changed = dataclasses.replace(config, num_epochs=2, dropout=0.0, **changes)
+        changed = replace(config, num_epochs=2, dropout=0.0, **changes)
         train(changed)
         return torch.cat([weight.flatten() for weight in last_weights(config.run_folder).values()])
 
@@ -226,14 +236,14 @@ def test_a_printed_line_has_the_loss_and_the_wer_of_the_batch_read_without_masks
 
 
 def test_several_splits_are_trained_on_and_as_few_clips_as_asked_for(config, capsys):
-    train(dataclasses.replace(config, num_epochs=1, train_splits=["dev", "train"], train_clips=2, validation_clips=3))
+    train(replace(config, num_epochs=1, train_splits=["dev", "train"], train_clips=2, validation_clips=3))
     output = capsys.readouterr().out
     assert "Found 4 audio samples" in output
     assert "2 steps an epoch" in output
 
 
 def test_8_times_with_subwords_trains(finished, config, capsys):
-    eight = dataclasses.replace(config, downsample_time=8, units="subwords", subword_count=60, num_epochs=16)
+    eight = replace(config, downsample_time=8, units="subwords", subword_count=60, num_epochs=16)
     train(eight)
     printed = capsys.readouterr().out
     assert "Can it be aligned? 6 clips, subwords" in printed
@@ -254,7 +264,7 @@ def run_command(monkeypatch, path, *more):
 @pytest.mark.parametrize("validation", [1, 2, 3])
 def test_a_broken_run_is_resumed_to_the_same_weights(finished, tmp_path, monkeypatch, validation):
     """Dropout and SpecAugment included: breaks in the first epochs, right after a checkpoint, and near the end."""
-    config = dataclasses.replace(finished[0], run_folder=str(tmp_path / "run"))
+    config = replace(finished[0], run_folder=str(tmp_path / "run"))
     save_config(config, tmp_path / "config.json")
     measure, calls = SpeechCheck.__call__, []
 
@@ -274,7 +284,7 @@ def test_a_broken_run_is_resumed_to_the_same_weights(finished, tmp_path, monkeyp
 
 
 def test_the_command_line_says_what_came_of_it(config, tmp_path, monkeypatch, capsys):
-    save_config(dataclasses.replace(config, num_epochs=1, validation_interval=3), tmp_path / "config.json")
+    save_config(replace(config, num_epochs=1, validation_interval=3), tmp_path / "config.json")
     run_command(monkeypatch, tmp_path / "config.json")
     output = capsys.readouterr().out
     log = json.loads((Path(config.run_folder) / "training_log.json").read_text())
@@ -282,13 +292,13 @@ def test_the_command_line_says_what_came_of_it(config, tmp_path, monkeypatch, ca
     assert f"Best validation WER: {log[0]['wer']:.1%} at step 3" in output
     assert f"python -m course_lib.evaluate --model {config.run_folder} --split test" in output
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        train(dataclasses.replace(config, run_folder=str(tmp_path / "elsewhere")), resume=True)
+        train(replace(config, run_folder=str(tmp_path / "elsewhere")), resume=True)
 
 
 def test_rows_that_cannot_be_used_stop_a_training_unless_they_are_to_be_skipped(config, tmp_path, monkeypatch, capsys):
     table = tmp_path / "broken.csv"
     table.write_text(Path(config.data_path).read_text(encoding="utf-8") + "wav/gone.wav,hej,train,anna\n", encoding="utf-8")
-    save_config(dataclasses.replace(config, num_epochs=1, data_path=str(table)), tmp_path / "config.json")
+    save_config(replace(config, num_epochs=1, data_path=str(table)), tmp_path / "config.json")
     with pytest.raises(DataError, match=r"gone.wav   no such file"):
         run_command(monkeypatch, tmp_path / "config.json")
     run_command(monkeypatch, tmp_path / "config.json", "--skip-bad")

@@ -1,5 +1,8 @@
 """The command line that turns files into lines of text."""
 
+import subprocess
+import sys
+
 import pytest
 
 from course_lib import transcribe
@@ -54,7 +57,45 @@ def test_the_shipped_model_is_the_default_and_a_file_is_needed(monkeypatch, caps
         transcribe.main()
     assert "FILE" in capsys.readouterr().err
     monkeypatch.setattr("sys.argv", ["transcribe", "clip.wav"])
-    monkeypatch.setattr(transcribe, "load_slam", EchoOfFolder)
+    monkeypatch.setattr(transcribe, "load_system", EchoOfFolder)
     monkeypatch.setattr(transcribe, "load_audio", lambda file: file)
     assert transcribe.main() == 0
     assert capsys.readouterr().out == f"clip.wav\t{transcribe.SHIPPED_SLAM} heard clip.wav\n"
+
+
+HEAVY = "scipy.signal matplotlib accelerate torchaudio espeakng_loader librosa pandas sklearn".split()
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("import course_lib.transcribe", ["transformers", *HEAVY]),
+        ("import course_lib.ctc.paths", ["transformers", *HEAVY]),
+        ("from course_lib.systems import load_slam; load_slam()", ["scipy.signal", "matplotlib", "torchaudio", "librosa"]),
+    ],
+)
+def test_what_is_not_needed_is_not_imported(statement, unwanted):
+    """Each costs a part of the time that passes before the first word appears."""
+    loaded = run_alone(f"{statement}; import sys; print(*sys.modules)").split()
+    assert "torch" in loaded
+    assert set(unwanted).isdisjoint(loaded)
+
+
+def test_torchaudio_is_there_for_whoever_wants_it_afterwards():
+    check = "from importlib.util import find_spec; print(find_spec('torchaudio') is not None)"
+    assert run_alone(f"import course_lib.huggingface; {check}") == run_alone(check)
+
+
+def test_a_torchaudio_that_does_not_fit_takes_nothing_with_it(tmp_path):
+    """PyPI's torchaudio beside a CPU build of torch: it is found, and fails at import."""
+    (tmp_path / "torchaudio.py").write_text("raise OSError('libcudart.so: cannot open shared object file')")
+    load = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from course_lib.systems import load_slam; load_slam()"
+    assert run_alone(f"{load}; print(sys.modules['transformers'].audio_utils.is_torchaudio_available())") == "False\n"
+    with pytest.raises(subprocess.CalledProcessError) as error:
+        run_alone(f"{load}; import torchaudio")
+    assert "libcudart.so" in error.value.stderr
+
+
+def run_alone(program):
+    """What a program prints in a Python of its own, which has imported nothing yet."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -9,11 +9,11 @@ Our tiny model has 512 tokens: its logits are cheap anywhere. Qwen2.5's 151,936 
 """
 
 import argparse
+import dataclasses
 import itertools
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 
 from course_lib.benchmark.measure import Seconds, StopWatch, best_round, peak_bytes, take_turns, total
 from course_lib.compute import Precision, autocast, resolve_precision
-from course_lib.config import load_config
+from course_lib.config import load_config, replace
 from course_lib.data.batches import SpeechBatch
 from course_lib.data.datasets import Example, encode_examples, load_examples, texts_of
-from course_lib.encoder.base import pad_log_mels
+from course_lib.encoder.base import Padded
 from course_lib.encoder.whisper import WhisperEncoder
 from course_lib.files import SHIPPED_CSV
 from course_lib.slam.model import SlamASR
@@ -51,7 +51,7 @@ class PaddedWhisperEncoder(WhisperEncoder):
     def __init__(self, whisper: nn.Module, precision: Precision = "fp32"):
         super().__init__(whisper, precision)
         # The name is part of the key under which features are stored, and these are other features.
-        self.mel_recipe = replace(WHISPER_MEL_RECIPE, name="whisper-30-seconds")
+        self.mel_recipe = dataclasses.replace(WHISPER_MEL_RECIPE, name="whisper-30-seconds")
 
     def log_mel(self, waveform: Float[Tensor, "samples"]) -> Float[Tensor, "frames bins"]:
         """Whisper's own recipe, after silence up to 30 s."""
@@ -115,7 +115,7 @@ class Way:
             return [self.store[index] for index in range(len(self.store))]
         log_mels = [self.slam.encoder.log_mel(waveform) for waveform in self.waveforms]
         watch.lap("log-mel")
-        features, counts = self.slam.encoder(*(tensor.to(self.slam.device) for tensor in pad_log_mels(log_mels)))
+        features, counts = self.slam.encoder(*(tensor.to(self.slam.device) for tensor in Padded.of(log_mels)))
         return [clip[:count] for clip, count in zip(features, counts.tolist(), strict=True)]
 
     def loss_of_full_logits(self, batch: SpeechBatch) -> Float[Tensor, ""]:

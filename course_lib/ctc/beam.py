@@ -77,11 +77,31 @@ def beam_search(
     fusion = Fusion(ngram, weight, bonus)
     beam: Beam = {"": Paths(blank=0.0, character=-math.inf, fused=0.0)}
     for row in log_probs.tolist():
-        blank, likely = row[vocabulary.blank_id], _likely_characters(row, vocabulary, prune)
+        blank = row[vocabulary.blank_id]
+        likely = _likely_characters(row, vocabulary, prune)
         beam = _best(_grow(beam, blank, likely, fusion), beam_width)
     for text, paths in beam.items():
         paths.fused += fusion.gain(text, END)
     return [(text, paths.ctc + paths.fused) for text, paths in _best(beam, beam_width).items()]
+
+
+@dataclass(frozen=True)
+class BeamDecoder:
+    """`beam_search` with its settings, as a `StageBRecogniser` decodes: log-probabilities of a clip → symbol ids.
+
+    Weight and bonus of the n-gram were chosen on dev.
+    """
+
+    vocabulary: Vocabulary
+    ngram: CharNgram | None = None
+    beam_width: int = 16
+    weight: float = 0.8
+    bonus: float = 1.0
+
+    def __call__(self, log_probs: Float[Tensor, "frames vocab"]) -> list[int]:
+        """The ids of the text with the highest score."""
+        best = beam_search(log_probs, self.vocabulary, self.ngram, self.beam_width, self.weight, self.bonus)[0]
+        return self.vocabulary.encode(best[0])
 
 
 def _likely_characters(row: list[float], vocabulary: Vocabulary, prune: float) -> list[tuple[str, float]]:

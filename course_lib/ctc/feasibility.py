@@ -11,6 +11,7 @@ from pathlib import Path
 
 from course_lib.ctc.paths import frames_needed
 from course_lib.data.datasets import Example
+from course_lib.sound.shape_table import frames_after
 from course_lib.text.vocabulary import Vocabulary
 
 REDUCTIONS = (2, 4, 8)
@@ -30,15 +31,6 @@ class Feasibility:
     def possible(self, reduction: int) -> list[int]:
         """The indices of the clips that can be aligned."""
         return sorted({*range(self.clips)} - {*self.impossible[reduction]})
-
-
-def frames_after(mel_frames: int, reduction: int) -> int:
-    """Frames that `TimeReduction` leaves: halved, an odd one rounded up, as often as the reduction asks.
-
-    >>> frames_after(100, 2), frames_after(100, 4), frames_after(100, 8)
-    (50, 25, 13)
-    """
-    return -(-mel_frames // reduction)
 
 
 def examine_feasibility(
@@ -74,7 +66,8 @@ def show_feasibility(report: Feasibility) -> str:
         f"  slowest voice {speeds[0]}, fastest {speeds[-1]}",
     ]
     for reduction, indices in report.impossible.items():
-        rate, share = 100 / reduction, len(indices) / report.clips
+        rate = 100 / reduction
+        share = len(indices) / report.clips
         lines.append(
             f"  {reduction} × reduction, {rate:4.1f} frames a second: {len(indices):6,} clips impossible ({share:.1%})"
         )

@@ -62,16 +62,6 @@ def count_paths(labels: Sequence[int] | str, frames: int) -> int:
     return math.comb(frames + len(labels) - repeats, 2 * len(labels))
 
 
-def enumerate_paths(labels: Sequence[int], frames: int, vocab: int, blank_id: int = 0) -> list[tuple[int, ...]]:
-    """List every path that collapses to `labels`, by trying all vocab ** frames of them. For toys.
-
-    Raises ValueError when that would be more than two million.
-    """
-    if vocab**frames > 2_000_000:
-        raise ValueError(f"{vocab} symbols in {frames} frames make {vocab**frames:,} paths; that is no toy any more")
-    return [path for path in itertools.product(range(vocab), repeat=frames) if collapse(path, blank_id) == list(labels)]
-
-
 def lattice_states(labels: Sequence[int], blank_id: int = 0) -> Int[Tensor, "states"]:
     """Put a blank around each label: U labels make 2U + 1 states.
 
@@ -104,7 +94,8 @@ def forward_scores(
     """
     _refuse_labels(log_probs, labels, blank_id)
     states = lattice_states(labels, blank_id).to(log_probs.device)
-    emitted, skips = log_probs[:, states], may_skip(states, blank_id)
+    emitted = log_probs[:, states]
+    skips = may_skip(states, blank_id)
     alphas = [_first_column(emitted[0])]
     for row in emitted[1:]:
         alphas.append(torch.stack(_ways_in(alphas[-1], skips)).logsumexp(dim=0) + row)
@@ -172,7 +163,8 @@ def forced_alignment(log_probs: Float[Tensor, "frames vocab"], labels: Sequence[
     if len(log_probs) < frames_needed(labels):
         raise ValueError(f"{len(labels)} symbols need {frames_needed(labels)} frames, there are {len(log_probs)}")
     states = lattice_states(labels, blank_id).to(log_probs.device)
-    emitted, skips = log_probs[:, states], may_skip(states, blank_id)
+    emitted = log_probs[:, states]
+    skips = may_skip(states, blank_id)
     best = _first_column(emitted[0])
     steps_back = []
     for row in emitted[1:]:
@@ -199,7 +191,8 @@ def label_spans(path: Sequence[int], blank_id: int = 0) -> list[Span]:
     >>> [tuple(span) for span in label_spans([0, 15, 15, 20, 0, 20])]
     [(15, 1, 3), (20, 3, 4), (20, 5, 6)]
     """
-    spans, start = [], 0
+    spans = []
+    start = 0
     for symbol, run in itertools.groupby(path):
         end = start + len(list(run))
         if symbol != blank_id:
@@ -223,14 +216,16 @@ def _ways_in(alpha: Float[Tensor, "states"], skips: Bool[Tensor, "states"]) -> l
 def _grow(beam: dict[tuple[int, ...], Score], row: list[float], blank_id: int) -> dict[tuple[int, ...], Score]:
     grown: dict[tuple[int, ...], Score] = defaultdict(lambda: (-math.inf, -math.inf))
     for prefix, (blank, symbol) in beam.items():
-        both, last = log_add(blank, symbol), prefix[-1] if prefix else blank_id
+        both = log_add(blank, symbol)
+        last = prefix[-1] if prefix else blank_id
         for new, score in enumerate(row):
             if new == blank_id:
                 grown[prefix] = log_add(grown[prefix][0], both + score), grown[prefix][1]
                 continue
             if new == last:
                 grown[prefix] = grown[prefix][0], log_add(grown[prefix][1], symbol + score)
-            longer, so_far = (*prefix, new), blank if new == last else both
+            longer = (*prefix, new)
+            so_far = blank if new == last else both
             grown[longer] = grown[longer][0], log_add(grown[longer][1], so_far + score)
     return grown
 

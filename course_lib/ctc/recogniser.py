@@ -6,14 +6,14 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,12 +22,12 @@ from course_lib.config import load_config
 from course_lib.ctc.paths import collapse, frames_needed, greedy_decode
 from course_lib.ctc.spec_augment import SpecAugment
 from course_lib.data.batches import SpeechBatch
-from course_lib.encoder.base import pad_log_mels
+from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.encoder.base import Padded
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.files import DATA_FOLDER
 from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary, Vocabulary
 from course_lib.training.checkpoints import load_weights, put_weights
-from course_lib.training.optimizers import OptimizerName
 from course_lib.training.settings import TrainSettings
 from course_lib.training.step import StepOutput
 
@@ -35,90 +35,78 @@ CONFIG_NAME, SUBWORDS_NAME = "audio_enc_tiny.json", "subwords.json"
 SHIPPED_STAGE_B = DATA_FOLDER / "models" / "stage-b-tiny"
 
 SHAPES = 16
-"""Batches are padded to a multiple of so many mel frames: see `pad_log_mels`."""
+"""Batches are padded to a multiple of so many mel frames: see `Padded.of`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageBConfig:
-    """Everything about a Stage B run. The fields without a default are the document's, and must all be given."""
+class StageBConfig(TrainSettings):
+    """Everything about a Stage B run. The fields without a default are the document's, and must all be given.
 
-    d_model: int
-    n_layers: int
-    n_heads: int
-    d_ff: int
-    dropout: float
+    The document's name for `lr` is `learning_rate`, and so it is in the file. Unless `warmup_steps` are given, the warm-up is
+    `warmup_share` of all steps. Nothing ends a training early, unless `patience` is given.
+    """
+
+    d_model: PositiveInt
+    n_layers: PositiveInt
+    n_heads: PositiveInt
+    d_ff: PositiveInt
+    dropout: float = Field(ge=0, le=0.9)
     downsample_time: Literal[2, 4, 8]
     data_path: str
-    batch_size: int
-    num_epochs: int
-    learning_rate: float
-    checkpoint_freq: int
+    batch_size: PositiveInt
+    num_epochs: PositiveInt
+    lr: PositiveFloat = Field(alias="learning_rate")
+    checkpoint_freq: NonNegativeInt
     units: Literal["characters", "subwords"] = "characters"
     subword_count: int = 256
-    train_splits: list[str] = field(default_factory=lambda: ["train"])
+    train_splits: list[str] = Field(["train"], min_length=1)
     validation_split: str = "dev"
-    train_clips: int | None = None
-    validation_clips: int | None = None
+    train_clips: PositiveInt | None = None
+    validation_clips: PositiveInt | None = None
     length_bucketed: bool = True
     spec_augment: bool = True
-    optimizer: OptimizerName = "adamw"
-    schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    warmup_share: float = 0.1
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-    validation_interval: int = 500
-    report_interval: int = 100
+    gradient_accumulation_steps: PositiveInt = 1
+    warmup_steps: NonNegativeInt = 0
+    warmup_share: float = Field(0.1, ge=0, lt=1)
+    patience: NonNegativeInt = 0
+    min_delta: NonNegativeFloat = 0.0
+    validation_interval: PositiveInt = 500
+    report_interval: NonNegativeInt = 100
     skip_bad: bool = False
     precision: Precision = "auto"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    num_threads: int = 2
-    seed: int = 0
     run_folder: str = "checkpoints/audio_enc_tiny"
 
-    def settings(self, warmup_steps: int = 0) -> TrainSettings:
-        """The same in the words of the training loop."""
-        same = "batch_size num_epochs weight_decay max_grad_norm validation_interval report_interval"
-        same += " optimizer schedule checkpoint_freq device num_threads seed"
-        return TrainSettings(
-            **{name: getattr(self, name) for name in same.split()},
-            lr=self.learning_rate,
-            gradient_accumulation_steps=1,
-            warmup_steps=warmup_steps,
-            patience=10_000,
-            min_delta=0.0,
-        )
+    @field_validator("n_heads")
+    @classmethod
+    def _share_the_model(cls, heads: int, info) -> int:
+        width = info.data.get("d_model", 0)
+        if width % (2 * heads):
+            raise ValueError(f"d_model must be a multiple of {2 * heads}, an even number for each head; it is {width}")
+        return heads
 
-    def problems(self) -> list[str]:
-        """List every value that cannot be meant."""
-        found = [problem.replace("lr:", "learning_rate:", 1) for problem in self.settings().problems()]
-        positive = ("d_model", "n_layers", "n_heads", "d_ff", "train_clips", "validation_clips")
-        for name in positive:
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                found.append(f"{name}: {getattr(self, name)}, must be above 0")
-        if self.n_heads > 0 and self.d_model % (2 * self.n_heads):
-            found.append(f"d_model: {self.d_model}, must be a multiple of {2 * self.n_heads}: an even number for each head")
-        if not 0 <= self.dropout <= 0.9:
-            found.append(f"dropout: {self.dropout}, must be from 0 to 0.9")
-        if not self.train_splits:
-            found.append("train_splits: names no split")
-        if not 0 <= self.warmup_share < 1:
-            found.append(f"warmup_share: {self.warmup_share}, must be from 0 to below 1")
-        if self.units == "subwords" and self.subword_count < 40:
-            found.append(f"subword_count: {self.subword_count}; the letters alone are 30, so 40 at least")
-        return found
+    @field_validator("subword_count")
+    @classmethod
+    def _hold_the_letters(cls, count: int, info) -> int:
+        if info.data.get("units") == "subwords" and count < 40:
+            raise ValueError("the letters alone are 30, so 40 at least")
+        return count
 
 
-class StageBRecogniser(nn.Module):
+class StageBRecogniser(nn.Module, Recogniser):
     """Encoder and CTC head. `forward` gives the loss of a batch, `transcribe` the text of clips.
 
     `decode` turns log-probabilities [frames, vocab] of one clip into symbol ids: greedy unless told otherwise.
     """
 
-    def __init__(self, enc: StageBEncoder, vocabulary: Vocabulary, spec_augment: SpecAugment | None = None):
+    def __init__(
+        self,
+        enc: StageBEncoder,
+        vocabulary: Vocabulary,
+        spec_augment: SpecAugment | None = None,
+        decode: Callable[[Float[Tensor, "frames vocab"]], list[int]] = greedy_decode,
+    ):
         super().__init__()
-        self.enc, self.vocabulary, self.spec_augment = enc, vocabulary, spec_augment
+        self.enc, self.vocabulary, self.spec_augment, self.decode = enc, vocabulary, spec_augment, decode
         self.head = nn.Linear(enc.feature_dim, len(vocabulary))
-        self.decode: Callable[[Float[Tensor, "frames vocab"]], list[int]] = greedy_decode
 
     def forward(self, batch: SpeechBatch) -> StepOutput:
         """CTC loss as `torch.nn.CTCLoss` averages it: per symbol, then over the clips that can be aligned.
@@ -140,31 +128,28 @@ class StageBRecogniser(nn.Module):
         correct = sum(len(labels[i]) for i in clips if read[i] == labels[i])
         return StepOutput(loss, correct, int(lengths.sum()))
 
-    def log_probs(
-        self, log_mels: list[Float[Tensor, "_frames bins"]]
-    ) -> tuple[Float[Tensor, "batch frames vocab"], Int[Tensor, "batch"]]:
-        """Log-probability of every symbol at every frame, padded, and how many frames of each clip are real."""
-        padded, counts = pad_log_mels([log_mel.to(self.enc.device) for log_mel in log_mels], multiple=SHAPES)
+    def log_probs(self, log_mels: Sequence[Float[Tensor, "_frames bins"]]) -> Padded:
+        """Log-probability of every symbol at every frame."""
+        padded, counts = Padded.of([log_mel.to(self.enc.device) for log_mel in log_mels], multiple=SHAPES)
         if self.training and self.spec_augment:
             padded = self.spec_augment(padded, counts)
         features, counts = self.enc(padded, counts)
-        return self.head(features).log_softmax(dim=-1), counts
+        return Padded(self.head(features).log_softmax(dim=-1), counts)
 
     @torch.no_grad()
     def loss(self, batch: SpeechBatch) -> StepOutput:
         """`forward` without gradients, for measuring."""
         return self(batch)
 
-    @torch.no_grad()
-    def transcribe_features(self, features: list[Float[Tensor, "_frames bins"]], max_new_tokens: int = 0) -> list[str]:
-        """Write what is said in log-mel spectrograms, one line a clip; `max_new_tokens` means nothing here."""
-        log_probs, counts = self.log_probs(features)
-        ids = [self.decode(clip[:count]) for clip, count in zip(log_probs, counts.tolist(), strict=True)]
-        return [" ".join(self.vocabulary.decode(clip).split()) for clip in ids]
+    def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames bins"]]:
+        """Log-mel spectrograms of waveforms: what is trained begins there."""
+        return [self.enc.log_mel(waveform) for waveform in waveforms]
 
-    def transcribe(self, waveforms: Sequence[Float[Tensor, "_samples"]], max_new_tokens: int = 0) -> list[str]:
-        """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
-        return self.transcribe_features([self.enc.log_mel(waveform) for waveform in waveforms])
+    @torch.no_grad()
+    def recognise(self, features: Sequence[Float[Tensor, "_frames bins"]]) -> list[Transcript]:
+        """Write what is said in log-mel spectrograms, one line a clip."""
+        ids = [self.decode(clip) for clip in self.log_probs(features).clips()]
+        return [Transcript(" ".join(self.vocabulary.decode(clip).split())) for clip in ids]
 
 
 def build_encoder(config: StageBConfig) -> StageBEncoder:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 import numpy as np
 import soxr
 from jaxtyping import Float
-from scipy.signal import fftconvolve
 
 from course_lib.sound.audio import SAMPLE_RATE
 
@@ -32,6 +31,8 @@ def add_silence(waveform: Waveform, before: float, after: float) -> OtherWavefor
 
 def add_room(waveform: Waveform, reverberation_time: float, wetness: float, rng: np.random.Generator) -> Waveform:
     """Convolve with a made-up room: noise that decays by 60 dB in `reverberation_time` seconds after the direct sound."""
+    from scipy.signal import fftconvolve  # half a second, and who transcribes needs no echo
+
     seconds = np.arange(int(reverberation_time * SAMPLE_RATE)) / SAMPLE_RATE
     echoes = rng.standard_normal(len(seconds)) * 10 ** (-3 * seconds / reverberation_time)
     echoes *= wetness / np.linalg.norm(echoes)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset
 
 from course_lib.data.datasets import FeatureStore, length_batches
+from course_lib.data.recogniser import Recogniser
 from course_lib.text.metrics import character_error_rate, word_error_rate
 from course_lib.training.step import StepOutput
 
@@ -25,14 +26,12 @@ class SpeechBatch:
 
 
 @runtime_checkable
-class Transcriber(Protocol):
+class TrainedRecogniser(Recogniser, Protocol):
     """What `SpeechCheck` needs of a model."""
 
     def loss(self, batch: SpeechBatch) -> StepOutput:
         """The loss without gradients."""
-
-    def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int) -> list[str]:
-        """What is said in each clip."""
+        ...
 
 
 class SpeechBatches:
@@ -70,8 +69,8 @@ class SpeechCheck:
     """Validation by transcribing: WER and CER of decoded text, and beside them the loss and token accuracy under teacher
     forcing, where the model is shown the right words so far. The last is always the most flattering."""
 
-    def __init__(self, model: Transcriber, store: FeatureStore, texts: list[str], batch_size: int, max_new_tokens: int = 0):
-        self.model, self.store, self.texts, self.max_new_tokens = model, store, texts, max_new_tokens
+    def __init__(self, model: TrainedRecogniser, store: FeatureStore, texts: list[str], batch_size: int):
+        self.model, self.store, self.texts = model, store, texts
         order = sorted(range(len(texts)), key=lambda index: store.counts[index])
         self.batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
@@ -80,7 +79,7 @@ class SpeechCheck:
         transcripts, loss, correct, labels = {}, 0.0, 0, 0
         for indices in self.batches:
             features, texts = [self.store[i] for i in indices], [self.texts[i] for i in indices]
-            transcripts.update(zip(indices, self.model.transcribe_features(features, self.max_new_tokens), strict=True))
+            transcripts.update(zip(indices, self.model.transcribe_features(features), strict=True))
             output = self.model.loss(SpeechBatch(features, texts))
             loss += float(output.loss) * output.label_tokens
             correct, labels = correct + output.correct_tokens, labels + output.label_tokens

@@ -1,6 +1,4 @@
-"""A Danish grammar + synthetic voices → as large a corpus as wanted: `wav` files and an `asr.csv`.
-
-    python -m course_lib.synth --split train --clips 20000
+"""A Danish grammar + synthetic voices → as large a corpus as wanted: `wav` files and an `asr.csv` (`course_lib.synth` runs it).
 
 Every clip follows from the seed, its split and its number alone, so a corpus comes out the same on every machine with the
 same espeak-ng, whatever the number of workers. Test sentences are spoken only by voices that train and dev never use.
@@ -25,7 +23,7 @@ from tqdm.auto import tqdm
 from course_lib.data.augment import augment, set_level
 from course_lib.data.grammar import draw_utterance, load_grammar
 from course_lib.data.voices import ESPEAK_RATE, TEST_VOICES, TRAIN_VOICES, espeak
-from course_lib.files import cache_folder
+from course_lib.files import cache_folder, write_beside
 from course_lib.sound.audio import SAMPLE_RATE, save_wav
 
 SPLITS = {"train": 24_000, "words": 12_000, "train-clean": 24_000, "dev": 300, "test": 400}
@@ -70,7 +68,8 @@ def write_script(split: str, clips: int, seed: int = 0) -> list[Line]:
     base = split.partition("-")[0]
     rng = random.Random(f"{seed} {base} script")
     voices = TEST_VOICES if base == "test" else TRAIN_VOICES
-    texts, lines = set(), []
+    texts = set()
+    lines = []
     while len(lines) < clips:
         text = rng.choice(load_grammar().words) if base == "words" else draw_utterance(rng, base)
         if base in TRAINING_SPLITS or text not in texts:
@@ -123,13 +122,15 @@ def ensure_split(split: str, clips: int | None = None, seed: int = 0) -> Path:
 
 
 def write_csv(rows: list[Clip], path: Path) -> None:
-    """Write asr.csv beside its place and rename, so that it is there whole or not at all."""
-    beside = path.with_name(path.name + ".part")
-    with beside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(field.name for field in fields(Clip))
-        writer.writerows(astuple(row) for row in rows)
-    os.replace(beside, path)
+    """Write asr.csv, whole or not at all."""
+
+    def write(beside: Path) -> None:
+        with beside.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(field.name for field in fields(Clip))
+            writer.writerows(astuple(row) for row in rows)
+
+    write_beside(path, write)
 
 
 def read_seconds(path: Path) -> float:

@@ -14,11 +14,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import espeakng_loader
 import numpy as np
 from jaxtyping import Float
 
-from course_lib.files import cache_folder, keep_first
+from course_lib.files import cache_folder, make_folder
 
 ESPEAK_RATE = 22_050
 """Samples a second of espeak-ng's output, before `synth` resamples it to 16 kHz."""
@@ -103,13 +102,16 @@ class Espeak:
             for parameter, value in settings.items():
                 library.espeak_SetParameter(parameter, value, 0)
             self.chunks.clear()
-            encoded, utf8 = text.encode(), 1
+            encoded = text.encode()
+            utf8 = 1
             library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, utf8, None, None)
             library.espeak_Synchronize()
         return np.concatenate([np.zeros(1, np.int16), *self.chunks]).astype(np.float32) / 32_768
 
     @contextlib.contextmanager
     def _fresh_library(self) -> Iterator[ctypes.CDLL]:
+        import espeakng_loader  # only who speaks needs it
+
         library = ctypes.CDLL(espeakng_loader.get_library_path())
         try:
             synchronous_output, do_not_exit = 2, 0x8000  # without the second, a missing file would end Python itself
@@ -139,19 +141,20 @@ def espeak() -> Espeak:
 
 def _data_folder() -> Path:
     """espeak-ng's data for Danish with our invented voices among its variants, copied to the cache once."""
-    target = cache_folder() / "espeak-3"
-    if not target.is_dir():
-        beside = target.with_name(f"{target.name}.{random.SystemRandom().getrandbits(32):08x}")
-        source = Path(espeakng_loader.get_data_path())
-        for file in _danish_files(source):
-            copy = beside / "espeak-ng-data" / file.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, copy)
-        for name in [*TRAIN_VOICES, *TEST_VOICES]:
-            if name not in SHIPPED_VOICES:
-                (beside / "espeak-ng-data" / "voices" / "!v" / name).write_text(invent_voice(name), encoding="utf-8")
-        keep_first(beside, target)
-    return target
+    return make_folder(cache_folder() / "espeak-3", _copy_danish_data)
+
+
+def _copy_danish_data(folder: Path) -> None:
+    import espeakng_loader
+
+    source, target = Path(espeakng_loader.get_data_path()), folder / "espeak-ng-data"
+    for file in _danish_files(source):
+        copy = target / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+    for name in [*TRAIN_VOICES, *TEST_VOICES]:
+        if name not in SHIPPED_VOICES:
+            (target / "voices" / "!v" / name).write_text(invent_voice(name), encoding="utf-8")
 
 
 def _danish_files(source: Path) -> Iterator[Path]:

@@ -1,17 +1,17 @@
-"""A log-mel spectrogram → features: the rows of numbers that say what was spoken.
+"""A log-mel spectrogram → features: what all encoders share, so that either can stand in front of SLAM-ASR.
 
-`WhisperEncoder` is the frozen one: two convolutions halve 100 frames a second to 50, then transformer
-layers look at the whole clip. `log_mel [batch, frames, 80]` becomes `features [batch, frames / 2, 512]`.
+    encoder.whisper  WhisperEncoder, frozen               log_mel [batch, frames, 80]  → features [batch, frames / 2, 512]
+    encoder.tiny     StageBEncoder, trained from nothing  log_mel [batch, frames, 128] → features [batch, frames / 4, 192]
 
-transformers' own forward insists on 3000 frames, 30 s of mostly silence. The layers do not: here they run
-over the frames that exist, so 2 s of speech cost 100 positions instead of 1500.
-`StageBEncoder` is Stage B's (`encoder_layers.py`), trained from nothing: `[batch, frames, 128]` becomes
-`[batch, frames / 4, 192]`. Both are a `SpeechEncoder`, so either can be the ear of SLAM-ASR.
+A batch is padded with zeros, and its frame counts go with it through every step: what follows the last real frame of a clip
+must change nothing.
 """
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -36,6 +36,36 @@ class EncoderConfig:
     mel_bins: int
     max_frames: int
     frames_per_second: int | float
+
+
+def real_frames(counts: Int[Tensor, "batch"] | Float[Tensor, "batch"], frames: int) -> Bool[Tensor, "batch frames"]:
+    """True where a row still holds sound, False on its padding."""
+    return torch.arange(frames, device=counts.device) < counts[:, None]
+
+
+class Padded(NamedTuple):
+    """Clips of different lengths in one tensor, zeros behind the shorter ones, and how many rows of each are real."""
+
+    values: Float[Tensor, "batch frames features"]
+    counts: Int[Tensor, "batch"]
+
+    @classmethod
+    def of(cls, clips: Sequence[Float[Tensor, "_frames features"]], multiple: int = 1) -> "Padded":
+        """Stack clips; with a `multiple`, the batch is as long as the next multiple of it.
+
+        A CPU's matrix library prepares itself for every new shape, and with few shapes it is soon done.
+        """
+        counts = torch.tensor([len(clip) for clip in clips], device=clips[0].device)
+        values = pad_sequence(list(clips), batch_first=True)
+        return cls(F.pad(values, (0, 0, 0, -values.shape[1] % multiple)), counts)
+
+    def clips(self) -> list[Float[Tensor, "_frames features"]]:
+        """The clips again, each of its own length."""
+        return [clip[:count] for clip, count in zip(self.values, self.counts.tolist(), strict=True)]
+
+    def to(self, device: torch.device | str) -> "Padded":
+        """The same on another device."""
+        return Padded(self.values.to(device), self.counts.to(device))
 
 
 class SpeechEncoder(nn.Module):
@@ -73,9 +103,7 @@ class SpeechEncoder(nn.Module):
             self._digest = digest.hexdigest()[:16]
         return f"{self._digest}-{resolve_precision(self.precision, self.device)}"
 
-    def forward(
-        self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"] | None = None
-    ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
+    def forward(self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"] | None = None) -> Padded:
         """Encode a padded batch; `frame_counts` says how many mel frames of each clip are real (None: all).
 
         The rows of a clip are the same alone and in a batch, but for rounding (under 1e-4 of the largest value in fp32),
@@ -85,7 +113,7 @@ class SpeechEncoder(nn.Module):
         frame_counts = self._checked_counts(log_mel, frame_counts)
         with autocast(self.precision, log_mel.device):
             features, counts = self._encode(log_mel, frame_counts)
-        return features.float(), counts
+        return Padded(features.float(), counts)
 
     def log_mel(self, waveform: Float[Tensor, "samples"]) -> Float[Tensor, "frames bins"]:
         """The log-mel spectrogram that this encoder reads, of one clip."""
@@ -98,9 +126,7 @@ class SpeechEncoder(nn.Module):
         features, _ = self(log_mel.to(self.device))
         return rearrange(features, "1 frames features -> frames features")
 
-    def _encode(
-        self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
+    def _encode(self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]) -> Padded:
         raise NotImplementedError
 
     def _weights(self) -> dict[str, Tensor]:
@@ -121,21 +147,3 @@ class SpeechEncoder(nn.Module):
         if batch and not 1 <= int(frame_counts.min()) <= int(frame_counts.max()) <= frames:
             raise EncoderError(f"frame_counts {frame_counts.tolist()} must lie between 1 and {frames}.")
         return frame_counts.to(log_mel.device)
-
-
-def real_frames(counts: Int[Tensor, "batch"] | Float[Tensor, "batch"], frames: int) -> Bool[Tensor, "batch frames"]:
-    """True where a row still holds sound, False on its padding."""
-    return torch.arange(frames, device=counts.device) < counts[:, None]
-
-
-def pad_log_mels(
-    log_mels: list[Float[Tensor, "_frames bins"]], multiple: int = 1
-) -> tuple[Float[Tensor, "batch frames bins"], Int[Tensor, "batch"]]:
-    """Stack clips of different lengths, zeros behind the shorter ones; return batch and frame counts.
-
-    With a `multiple` the batch is as long as the next multiple of it: a CPU's matrix library prepares itself for every new
-    shape, and with few shapes it is soon done.
-    """
-    counts = torch.tensor([len(log_mel) for log_mel in log_mels], device=log_mels[0].device)
-    padded = pad_sequence(log_mels, batch_first=True)
-    return F.pad(padded, (0, 0, 0, -padded.shape[1] % multiple)), counts

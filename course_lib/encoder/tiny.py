@@ -1,6 +1,6 @@
-"""The parts of encoders: positions, convolutions that shorten time, layers that look around, a dropout that does not dawdle.
+"""Log-mel → features: Stage B's encoder, small enough to be trained from nothing, and the parts it is made of.
 
-log_mel [batch, frames, 128] → TimeReduction → [batch, frames / 4, 192] → 4 × PreNormLayer → [batch, frames / 4, 192]
+log_mel [batch, frames, 128] → TimeReduction → [batch, frames / 4, 192] → 4 × PreNormLayer → features [batch, frames / 4, 192]
 """
 
 import math
@@ -12,9 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_lib.compute import Precision
-from course_lib.encoder.base import EncoderConfig, SpeechEncoder, real_frames
+from course_lib.encoder.base import EncoderConfig, Padded, SpeechEncoder, real_frames
 from course_lib.encoder.positions import rotary_angles, rotate
 from course_lib.sound.mel import CTC_MEL_RECIPE, ctc_log_mel
+from course_lib.sound.shape_table import frames_after
 
 
 class ByteDropout(nn.Module):
@@ -60,14 +61,14 @@ class TimeReduction(nn.Module):
         for convolution in self.convolutions:
             sound = sound * real_frames(counts, sound.shape[2])[:, None, :]
             sound = F.gelu(convolution(sound))
-            counts = (counts + 1) // 2
+            counts = frames_after(counts, 2)
         return rearrange(sound, "batch features frames -> batch frames features"), counts
 
 
 class SelfAttention(nn.Module):
-    """Every frame asks all frames of its clip: softmax(Q Kᵀ / √size) V for each head (Vaswani et al. 2017, eq. 1).
+    """Multi-head self-attention with rotary positions: softmax(Q Kᵀ / √size) V for each head (Vaswani et al. 2017, eq. 1).
 
-    Queries and keys are turned by their position first, so that a head can ask for "the frame before me".
+    Queries and keys are turned by their position first, so that a head can attend to "the frame before me".
     Equals `torch.nn.functional.scaled_dot_product_attention`, whose backward pass was the slower one on a CPU.
     """
 
@@ -80,7 +81,7 @@ class SelfAttention(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "batch frames features"], real: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames features"]:
-        """Look around, but never at padding."""
+        """Attend to the real frames of the clip, never to padding."""
         split = "batch frames (three heads size) -> three batch heads frames size"
         projected = rearrange(self.qkv(hidden), split, three=3, heads=self.heads)
         angles = rotary_angles(hidden.shape[1], projected.shape[-1]).to(hidden.device)
@@ -89,8 +90,8 @@ class SelfAttention(nn.Module):
         # Every clip has a real frame, so no row is −∞ throughout and softmax never divides by zero.
         padding = torch.zeros_like(real, dtype=scores.dtype).masked_fill(~real, -torch.inf)
         scores = scores / math.sqrt(queries.shape[-1]) + padding[:, None, None, :]
-        found = einsum(scores.softmax(dim=-1), values, "batch heads query key, batch heads key size -> batch heads query size")
-        return self.output(rearrange(found, "batch heads frames size -> batch frames (heads size)"))
+        mixed = einsum(scores.softmax(dim=-1), values, "batch heads query key, batch heads key size -> batch heads query size")
+        return self.output(rearrange(mixed, "batch heads frames size -> batch frames (heads size)"))
 
 
 class PreNormLayer(nn.Module):
@@ -98,7 +99,8 @@ class PreNormLayer(nn.Module):
 
     def __init__(self, features: int, heads: int, hidden: int, dropout: float):
         super().__init__()
-        self.attention_norm, self.attention = nn.LayerNorm(features), SelfAttention(features, heads)
+        self.attention_norm = nn.LayerNorm(features)
+        self.attention = SelfAttention(features, heads)
         self.feed_forward_norm = nn.LayerNorm(features)
         self.feed_forward = nn.Sequential(nn.Linear(features, hidden), nn.GELU(), nn.Linear(hidden, features))
         self.dropout = ByteDropout(dropout)
@@ -106,13 +108,13 @@ class PreNormLayer(nn.Module):
     def forward(
         self, hidden: Float[Tensor, "batch frames features"], real: Bool[Tensor, "batch frames"]
     ) -> Float[Tensor, "batch frames features"]:
-        """Look around, add what was found; think it over frame by frame, add what came of it."""
+        """Two residual steps: attention across frames, then a feed-forward network on each frame."""
         hidden = hidden + self.dropout(self.attention(self.attention_norm(hidden), real))
         return hidden + self.dropout(self.feed_forward(self.feed_forward_norm(hidden)))
 
 
 class StageBEncoder(SpeechEncoder):
-    """Stage B's encoder, to be trained from nothing: convolutions that shorten time, then pre-norm transformer layers.
+    """Stage B's encoder, to be trained from nothing: strided convolutions, then pre-norm transformer layers.
 
     With the document's sizes and 4 × it has 1,964,544 parameters: 128 bins in, 192 features out, 25 frames a second.
     A clip of n frames gives ⌈n / downsample_time⌉ rows.
@@ -140,11 +142,9 @@ class StageBEncoder(SpeechEncoder):
         """The course's own recipe, 128 bins, each clip scaled to mean 0 and deviation 1."""
         return ctc_log_mel(waveform)
 
-    def _encode(
-        self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
+    def _encode(self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]) -> Padded:
         hidden, counts = self.time_reduction(log_mel, frame_counts)
         hidden, real = self.dropout(hidden), real_frames(counts, hidden.shape[1])
         for layer in self.layers:
             hidden = layer(hidden, real)
-        return self.norm(hidden) * real[:, :, None], counts
+        return Padded(self.norm(hidden) * real[:, :, None], counts)

@@ -1,6 +1,9 @@
-"""A folder or a Hub id → the configuration and the weights of a Whisper encoder.
+"""Log-mel → features: Whisper's encoder, frozen, from a folder or a Hub id.
 
-`encoders.py` loads through here, so that what touches the network stands in one place: `_download`.
+    log_mel [batch, frames, 80] → 2 convolutions → [batch, frames / 2, 512] → 6 transformer layers → features, the same shape
+
+transformers' own forward insists on 3000 frames, 30 s of mostly silence. The layers do not: here they run over the frames that
+exist, so 2 s of speech cost 100 positions instead of 1500. What touches the network stands in one place: `_download`.
 """
 
 import json
@@ -16,17 +19,18 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from course_lib.compute import Precision
-from course_lib.encoder.base import EncoderConfig, EncoderError, SpeechEncoder, real_frames
+from course_lib.encoder.base import EncoderConfig, EncoderError, Padded, SpeechEncoder, real_frames
 from course_lib.encoder.positions import sinusoidal_positions
 from course_lib.sound.mel import WHISPER_MEL_RECIPE, whisper_log_mel
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-# Where the encoder's tensors stand: as the course ships them, in a WhisperModel, in a whole
-# WhisperForConditionalGeneration.
-_PREFIXES = ("", "encoder.", "model.encoder.")
+from course_lib.sound.shape_table import frames_after
 
 POSITIONS = "embed_positions.weight"
 """The one table that nobody trained: a formula says its 1.5 MB, so the course does not ship them."""
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+_PREFIXES = ("", "encoder.", "model.encoder.")
+"""Before the encoder's tensors in a file: the course's, a WhisperModel's, a WhisperForConditionalGeneration's."""
 
 
 class WhisperEncoder(SpeechEncoder):
@@ -60,14 +64,12 @@ class WhisperEncoder(SpeechEncoder):
         matrices under autocast, faster on a GPU and on CPUs with AMX, and still returns fp32.
         Raises `EncoderError` for a folder that is not there or holds no Whisper encoder.
         """
-        # Importing transformers takes seconds, and a learner in Stage B does not need it.
-        from transformers import WhisperConfig
-        from transformers.models.whisper import modeling_whisper
+        from course_lib.huggingface import transformers
 
         config_file, weights_file = locate_whisper(str(name_or_folder))
-        config = WhisperConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
+        config = transformers.WhisperConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
         with torch.device("meta"):
-            whisper = modeling_whisper.WhisperEncoder(config)
+            whisper = transformers.models.whisper.modeling_whisper.WhisperEncoder(config)
         whisper.load_state_dict(encoder_tensors(weights_file, whisper.state_dict()), assign=True)
         return cls(whisper, precision)
 
@@ -82,9 +84,7 @@ class WhisperEncoder(SpeechEncoder):
     def _weights(self) -> dict[str, Tensor]:
         return self.whisper.state_dict()
 
-    def _encode(
-        self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]
-    ) -> tuple[Float[Tensor, "batch frames_out features"], Int[Tensor, "batch"]]:
+    def _encode(self, log_mel: Float[Tensor, "batch frames bins"], frame_counts: Int[Tensor, "batch"]) -> Padded:
         """Run transformers' modules in transformers' order, with padding zeroed before *each* convolution.
 
         Zeros before the first are not enough: it adds its bias to them, and the second convolution would see
@@ -96,13 +96,13 @@ class WhisperEncoder(SpeechEncoder):
         sound = F.gelu(self.whisper.conv2(sound))
         hidden = rearrange(sound, "batch features frames -> batch frames features")
         hidden = hidden + self.whisper.embed_positions.weight[: hidden.shape[1]]
-        counts = (frame_counts + 1) // 2
+        counts = frames_after(frame_counts, 2)
         real = real_frames(counts, hidden.shape[1])
         # Attention without a mask is faster, and without padding none is needed.
         mask = None if bool(real.all()) else rearrange(real, "batch frames -> batch 1 1 frames")
         for layer in self.whisper.layers:
             hidden = layer(hidden, mask)
-        return self.whisper.layer_norm(hidden) * real[:, :, None], counts
+        return Padded(self.whisper.layer_norm(hidden) * real[:, :, None], counts)
 
 
 def locate_whisper(name: str) -> tuple[Path, Path]:

@@ -1,7 +1,7 @@
 """The inside of Whisper's encoder, written out: log-mel → first rows → six layers → features.
 
-`encoders.py` runs transformers' modules. Here the same numbers come from matrix products that you can read (chapter 02), with
-every stage handed back, for one clip without padding. The formula of the positions is `encoder.positions.sinusoidal_positions`.
+`encoder.whisper` runs transformers' modules. Here the same numbers come from matrix products that you can read (chapter 02),
+with every stage handed back, for one clip without padding. The positions' formula is `encoder.positions.sinusoidal_positions`.
 
     log_mel [frames, 80] → convolve [positions, 512] → + positions → 6 × transformer_layer → layer norm
 """
@@ -37,7 +37,7 @@ def attention_weights(hidden: Float[Tensor, "positions features"], attention: nn
 
 
 def transformer_layer(hidden: Float[Tensor, "positions features"], layer: nn.Module) -> Float[Tensor, "positions features"]:
-    """Look around, add what was found; think it over row by row, add what came of it.
+    """Two residual steps: attention across rows, then a feed-forward network on each row.
 
     Layer norm stands before each half (pre-norm). Matches transformers' `WhisperEncoderLayer` up to rounding.
     """

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 
-from course_lib.slam.model import Hypothesis
 from course_lib.sound.plots import INK, SOFT
 
 
@@ -23,46 +22,6 @@ class Bin(NamedTuple):
     clips: int
     confidence: float
     accuracy: float
-
-
-def sentence_probability(log_probabilities: Sequence[float]) -> float:
-    """Probability of a whole sentence: the product over its tokens, the end included. Long sentences get less.
-
-    >>> round(sentence_probability([math.log(0.9)] * 5), 3)
-    0.59
-    """
-    return math.exp(math.fsum(log_probabilities))
-
-
-def mean_token_probability(log_probabilities: Sequence[float]) -> float:
-    """Geometric mean of the tokens' probabilities: the sentence's, per token. Raises ValueError for no tokens.
-
-    >>> round(mean_token_probability([math.log(0.9)] * 5), 3)
-    0.9
-    """
-    if not log_probabilities:
-        raise ValueError("a mean over tokens needs at least one; a sentence of no words still has its end-of-text")
-    return math.exp(math.fsum(log_probabilities) / len(log_probabilities))
-
-
-def n_best_share(candidates: Sequence[Hypothesis], ctc_weight: float = 0.0) -> float:
-    """Confidence of a beam in its first text: that text's share of the scores of all candidates, from above 0 to 1.
-
-    A score is log-probability + ctc_weight × CTC log-likelihood, as `SlamASR` chooses by; candidates that spell the same
-    text with other tokens count together. Texts outside the beam are not in the sum, so a narrow beam is too sure of itself.
-    Raises ValueError for no candidates.
-    """
-    if not candidates:
-        raise ValueError("confidence in the best of no candidates: there must be one at least")
-    # CTC gives −inf to what cannot be spelled; with a weight of 0 that would be 0 × −inf.
-    scores = [c.log_probability + (ctc_weight * c.ctc_log_likelihood if ctc_weight else 0.0) for c in candidates]
-    highest = max(scores)
-    if highest == -math.inf:
-        return 1 / len(candidates)
-    shares: dict[str, float] = defaultdict(float)
-    for candidate, score in zip(candidates, scores, strict=True):
-        shares[candidate.text] += math.exp(score - highest)
-    return shares[candidates[0].text] / math.fsum(shares.values())
 
 
 def reliability_bins(confidences: Sequence[float], right: Sequence[bool], bins: int = 5) -> list[Bin]:

@@ -8,19 +8,22 @@ It was trained on 680,000 hours of people and on none of our robots. The weights
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
-from transformers import GenerationConfig, WhisperForConditionalGeneration
-from transformers.utils import logging
 
+from course_lib.data.recogniser import Recogniser, Transcript
 from course_lib.files import find_model
 from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.sound.mel import whisper_log_mel
 from course_lib.text.normalise import normalise
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 LANGUAGE, TASK = "da", "transcribe"
 SPECIAL = {
@@ -33,10 +36,10 @@ SPECIAL = {
 """What Whisper's decoder is told before it writes, and what it writes when it is done."""
 
 
-class WhisperZeroShot:
-    """A whole Whisper that has `transcribe`, like the systems of `course_lib.systems`."""
+class WhisperZeroShot(Recogniser):
+    """A whole Whisper, used like the systems of `course_lib.systems`."""
 
-    def __init__(self, model: WhisperForConditionalGeneration, tokenizer: Tokenizer, max_new_tokens: int = 64):
+    def __init__(self, model: "transformers.WhisperForConditionalGeneration", tokenizer: Tokenizer, max_new_tokens: int = 64):
         """Raises ValueError for a tokenizer without Whisper's special tokens, as the English-only models have it."""
         self.model, self.tokenizer, self.max_new_tokens = model.float().eval(), tokenizer, max_new_tokens
         self.ids = {name: tokenizer.token_to_id(token) for name, token in SPECIAL.items()}
@@ -45,15 +48,18 @@ class WhisperZeroShot:
             raise ValueError(f"this tokenizer has no {', '.join(missing)}; a multilingual Whisper is needed")
         self.model.generation_config = self._generation_config()
 
+    def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "bins frames"]]:
+        """Log-mel spectrograms of 30 s each: Whisper's own encoder is part of what `recognise` runs."""
+        return [self.log_mel(waveform) for waveform in waveforms]
+
     @torch.no_grad()
-    def transcribe(self, waveforms: Sequence[Float[Tensor, "_samples"]], max_new_tokens: int | None = None) -> list[str]:
-        """Write what is said in each waveform (16 kHz mono, at most 30 s), normalised with `course_lib.text.normalise`."""
-        log_mels = torch.stack([self.log_mel(waveform) for waveform in waveforms]).to(self.model.device)
-        most = max_new_tokens or self.max_new_tokens
+    def recognise(self, features: Sequence[Float[Tensor, "bins frames"]]) -> list[Transcript]:
+        """Write what is said in log-mel spectrograms, normalised with `course_lib.text.normalise`."""
+        log_mels = torch.stack(list(features)).to(self.model.device)
         with _without_advice():
-            written = self.model.generate(log_mels, language=LANGUAGE, task=TASK, max_new_tokens=most)
+            written = self.model.generate(log_mels, language=LANGUAGE, task=TASK, max_new_tokens=self.max_new_tokens)
         texts = self.tokenizer.decode_batch(written.tolist(), skip_special_tokens=True)
-        return [normalise(text) for text in texts]
+        return [Transcript(normalise(text)) for text in texts]
 
     def log_mel(self, waveform: Float[Tensor, "samples"]) -> Float[Tensor, "bins frames"]:
         """30 s of log-mel, silence behind the sound; transformers puts the bins first. Raises ValueError beyond 30 s."""
@@ -63,10 +69,12 @@ class WhisperZeroShot:
         padded = F.pad(waveform, (0, samples - len(waveform)))
         return whisper_log_mel(padded, bins=self.model.config.num_mel_bins).T
 
-    def _generation_config(self) -> GenerationConfig:
+    def _generation_config(self) -> "transformers.GenerationConfig":
         """Written out, because converted copies of Whisper often come with the English model's numbers, or with none."""
+        from course_lib.huggingface import transformers
+
         blank = self.tokenizer.encode(" ", add_special_tokens=False).ids[:1]
-        return GenerationConfig(
+        return transformers.GenerationConfig(
             is_multilingual=True,
             lang_to_id={SPECIAL["language"]: self.ids["language"]},
             task_to_id={TASK: self.ids["task"]},
@@ -86,21 +94,26 @@ def load_whisper_zero_shot(name: str | Path = "openai/whisper-base", max_new_tok
 
     `max_new_tokens` is the limit that our own systems write under. Raises FileNotFoundError that names what is missing.
     """
-    logging.disable_progress_bar()
+    from course_lib.huggingface import transformers
+
+    transformers.logging.disable_progress_bar()
     folder = Path(find_model(str(name)))
     tokenizer_file = folder / "tokenizer.json"
     if folder.is_dir() and not tokenizer_file.is_file():
         raise FileNotFoundError(f"{folder}: no tokenizer.json here; name the folder of a whole Whisper, such as whisper-base")
     tokenizer = Tokenizer.from_file(str(tokenizer_file)) if folder.is_dir() else Tokenizer.from_pretrained(str(name))
-    return WhisperZeroShot(WhisperForConditionalGeneration.from_pretrained(find_model(str(name))), tokenizer, max_new_tokens)
+    model = transformers.WhisperForConditionalGeneration.from_pretrained(find_model(str(name)))
+    return WhisperZeroShot(model, tokenizer, max_new_tokens)
 
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
     """Whisper's `generate` warns of masks and options for long audio, which are not used here."""
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
+    from course_lib.huggingface import transformers
+
+    before = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
     try:
         yield
     finally:
-        logging.set_verbosity(before)
+        transformers.logging.set_verbosity(before)

@@ -89,7 +89,8 @@ def examine_forward_step(answer: Callable[[Lists, Lists, list[int]], Lists]) -> 
     rng = Random("04.3")
     for labels in ([1, 2, 3], [1, 2, 2, 3], [2, 2]):
         states = [0, *(state for label in labels for state in (label, 0))]
-        alpha, row = [rng.random() for _ in states], [rng.random() for _ in range(4)]
+        alpha = [rng.random() for _ in states]
+        row = [rng.random() for _ in range(4)]
         found, expected = attempt(answer, list(alpha), list(row), list(states)), _step(alpha, row, states)
         if _close(found, expected):
             continue
@@ -122,7 +123,8 @@ def examine_start_loss(answer: Callable[[str, int, int], float]) -> None:
     """04.4: frames · log(vocab) − log(number of paths)."""
     for word, frames, vocab in (("ø", 2, 31), ("nat", 4, 4), ("otte", 30, 31), ("tusind tak", 102, 31)):
         found = attempt(answer, word, frames, vocab)
-        one_path, paths = frames * math.log(vocab), count_paths(word, frames)
+        one_path = frames * math.log(vocab)
+        paths = count_paths(word, frames)
         expected = one_path - math.log(paths)
         start = f'"{word}" in {frames} frames with {vocab} symbols: '
         if _close([found], [expected]):

@@ -64,14 +64,16 @@ def examine_attention_with_mask(answer: Callable[[Tensor, Tensor], Tensor]) -> N
     """05.2: softmax over the keys, none of it on padding."""
     rng = torch.Generator().manual_seed(2017)
     for queries, keys, heard, level in ((5, 5, 3, 0), (3, 6, 4, 0), (4, 6, 1, 0), (2, 5, 5, 0), (3, 5, 3, -200)):
-        scores, real = torch.randn(queries, keys, generator=rng) + level, torch.arange(keys) < heard
+        scores = torch.randn(queries, keys, generator=rng) + level
+        real = torch.arange(keys) < heard
         found = attempt(answer, scores.clone(), real.clone())
         told = f"{queries} queries, {keys} keys of which {heard} real, scores around {level}"
         _expect(found, scores.masked_fill(~real, -torch.inf).softmax(dim=1), told, _misattended(scores, real, level))
 
 
 def _misattended(scores: Tensor, real: Tensor, level: int) -> Mistakes:
-    masked, rows = scores.masked_fill(~real, -torch.inf), real[: len(scores), None]
+    masked = scores.masked_fill(~real, -torch.inf)
+    rows = real[: len(scores), None]
     row_wise = "You masked queries, the rows. Who asks does not matter; who is asked does."
     nan = "0 × −inf is NaN: choose with masked_fill or torch.where, do not multiply."
     if level:
@@ -97,9 +99,11 @@ def examine_can_be_aligned(answer: Callable[[str, int, int], bool]) -> None:
         for by in (4, 8, 2):
             fewest = by * (frames_needed(text) - 1) + 1
             cases += [(text, frames, by) for frames in (fewest - by, fewest - 1, fewest, fewest + by - 1)]
-    found, misfits = [attempt(answer, *case) for case in cases], [_misfits(*case) for case in cases]
+    found = [attempt(answer, *case) for case in cases]
+    misfits = [_misfits(*case) for case in cases]
     for (text, frames, by), said in zip(cases, found, strict=True):
-        told, right = f'"{text}" in {frames} mel frames at {by} ×', frames_after(frames, by) >= frames_needed(text)
+        told = f'"{text}" in {frames} mel frames at {by} ×'
+        right = frames_after(frames, by) >= frames_needed(text)
         if str(said) not in ("True", "False"):
             raise NotYet(f"{told}: give back True or False, not {said!r}.")
         if said != right:
@@ -110,7 +114,8 @@ def examine_can_be_aligned(answer: Callable[[str, int, int], bool]) -> None:
 
 
 def _misfits(text: str, frames: int, by: int) -> dict[str, bool]:
-    left, needed = frames_after(frames, by), frames_needed(text)
+    left = frames_after(frames, by)
+    needed = frames_needed(text)
     return {
         "Equal neighbours need a blank between them, and the blank a frame of its own.": left >= len(text),
         "Did you round down, or not at all? A halving rounds an odd frame up: at 4 ×, 13 leave 4.": frames // by >= needed,
@@ -166,7 +171,8 @@ def examine_padding_share(answer: Callable[[list[int], int], float]) -> None:
 
 
 def _missed_shares(lengths: list[int], size: int) -> Mistakes:
-    batches, share = _cut(lengths, size), _share(_cut(lengths, size))
+    batches = _cut(lengths, size)
+    share = _share(_cut(lengths, size))
     full = [batch for batch in batches if len(batch) == size] or batches
     return [
         (_share([lengths]), "Each batch is padded to its own longest clip, not to the longest of all."),

@@ -18,7 +18,8 @@ def examine_row_labels(answer: Callable[[int, int, list[int], int], list[int]]) 
     """08.1: −100 for audio and prompt, the answer's ids, end-of-text."""
     rng = Random("08.1")
     for audio, prompt, length in ((50, 6, 10), (3, 2, 1), (27, 6, 5)):
-        ids, end = [rng.randrange(2, 500) for _ in range(length)], rng.choice([0, 1])
+        ids = [rng.randrange(2, 500) for _ in range(length)]
+        end = rng.choice([0, 1])
         masked = [IGNORE_INDEX] * (audio + prompt)
         found = _as_list(attempt(answer, audio, prompt, list(ids), end))
         told = f"{audio} audio tokens, {prompt} of prompt, answer {_short(ids)}, end-of-text {end}"
@@ -50,9 +51,11 @@ def examine_shifted_loss(answer: Callable[[Tensor, Tensor], Any]) -> None:
 
 
 def _misshifted(logits: Tensor, labels: Tensor) -> Mistakes:
-    right, vocab = (logits[:, :-1], labels[:, 1:]), logits.shape[-1]
+    right = (logits[:, :-1], labels[:, 1:])
+    vocab = logits.shape[-1]
     rows = [_loss(row[None, :-1], targets[None, 1:]) for row, targets in zip(logits, labels, strict=True)]
-    total, flat = _loss(*right, "sum"), logits.reshape(-1, vocab)
+    total = _loss(*right, "sum")
+    flat = logits.reshape(-1, vocab)
     graded_anywhere = (labels != IGNORE_INDEX).sum()
     return [
         (_loss(logits, labels), "No shift: the logits at t are asked for the token that was just read at t."),
@@ -98,7 +101,8 @@ def examine_may_look(answer: Callable[[Tensor], Tensor]) -> None:
     for shown in ("..xxx", "xxx..", "xxxx", ".x", "...xxxx"):
         real = torch.tensor([mark == "x" for mark in shown])
         found = attempt(answer, real.clone())
-        told, size = f"real positions {shown} (x is real)", len(real)
+        told = f"real positions {shown} (x is real)"
+        size = len(real)
         if not isinstance(found, Tensor) or found.shape != (size, size):
             raise NotYet(f"{told}: give back a tensor of shape {(size, size)}, a row for each position that looks.")
         if found.dtype != torch.bool:
@@ -133,8 +137,10 @@ def examine_logit_bytes(answer: Callable[[list[int], list[int], int, int], tuple
             full, labelled = (int(number) for number in found)
         except (TypeError, ValueError):
             raise NotYet(f"{told}: give back two numbers, (all positions, labels only), not {found!r}.") from None
-        per, rows = vocab * size, len(lengths)
-        right, few = rows * max(lengths) * per, sum(answers) * per
+        per = vocab * size
+        rows = len(lengths)
+        right = rows * max(lengths) * per
+        few = sum(answers) * per
         mistakes = [
             ((few, right), "Both right, in the other order: all positions first, then labels only."),
             ((sum(lengths) * per, few), "Padding has logits, too: every row is as long as the longest."),

@@ -117,7 +117,8 @@ def weigh(gradients: Sequence[Tensor], counts: Sequence[int], slip: str = "") ->
 
 def examine_accumulation(answer: Callable[[list[Tensor], list[int]], Tensor]) -> None:
     """09.2: weigh each batch's mean by its label tokens."""
-    rng, counted = torch.Generator().manual_seed(82), ([8, 8, 8, 8], [97, 131, 60, 210], [5, 40])
+    rng = torch.Generator().manual_seed(82)
+    counted = ([8, 8, 8, 8], [97, 131, 60, 210], [5, 40])
     cases = [([torch.randn(3, generator=rng, dtype=torch.double) for _ in counts], counts) for counts in counted]
     found = [_tensor(attempt(answer, [g.clone() for g in case[0]], list(case[1])), case[0][0].shape) for case in cases]
     if _same(found, [weigh(*case) for case in cases]):
@@ -148,7 +149,8 @@ def clip_together(gradients: Sequence[Tensor], max_norm: float, slip: str = "") 
 
 def examine_clipping(answer: Callable[[list[Tensor], float], list[Tensor]]) -> None:
     """09.3: one norm for all, one factor, and only downwards."""
-    rng, shapes = torch.Generator().manual_seed(83), ((4, 3), (5,), (2, 2))
+    rng = torch.Generator().manual_seed(83)
+    shapes = ((4, 3), (5,), (2, 2))
     cases = [[scale * torch.randn(shape, generator=rng, dtype=torch.double) for shape in shapes] for scale in (3, 0.02, 0.25)]
     found = [part for case in cases for part in _tensors(attempt(answer, [g.clone() for g in case], 1.0), case)]
     if _same(found, [part for case in cases for part in clip_together(case, 1.0)]):
@@ -174,7 +176,9 @@ def _tensors(found: Any, like: list[Tensor]) -> list[Tensor]:
 
 def stops_after(wers: Sequence[float], patience: int, min_delta: float, slip: str = "") -> int:
     """How many validations a training sees before its patience is used up, or with a planted `slip`."""
-    best, stale, before = math.inf, 0, math.inf
+    best = math.inf
+    stale = 0
+    before = math.inf
     for number, wer in enumerate(wers, start=1):
         floors = {"relative": best * (1 - min_delta), "no delta": best, "neighbour": before - min_delta}
         floor = floors.get(slip, best - min_delta)
@@ -182,7 +186,8 @@ def stops_after(wers: Sequence[float], patience: int, min_delta: float, slip: st
         stale = stale if gain and slip == "no reset" else 0 if gain else stale + 1
         if stale >= patience + (slip == "one more"):
             return number - (slip == "index")
-        best, before = (best if slip == "sticky" and not gain else min(best, wer)), wer
+        best = best if slip == "sticky" and not gain else min(best, wer)
+        before = wer
     return len(wers) - (slip == "index")
 
 

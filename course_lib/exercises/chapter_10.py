@@ -63,7 +63,8 @@ def examine_positions(answer: Callable[[int, int], tuple[int, int]]) -> None:
     for prefix, steps in ((56, 11), (30, 1), (1, 5), (1500, 200)):
         found = attempt(answer, prefix, steps)
         told = f"a prefix of {prefix}, {steps} tokens written (the end among them): you say {found!r}"
-        plain, kept = prefix * steps + steps * (steps - 1) // 2, prefix + steps - 1
+        plain = prefix * steps + steps * (steps - 1) // 2
+        kept = prefix + steps - 1
         if not isinstance(found, (tuple, list)) or len(found) != 2:
             raise NotYet(f"{told}. Give back two numbers: without a cache, with one.")
         if plain != kept and tuple(found) == (kept, plain):
@@ -121,7 +122,9 @@ def examine_paired(answer: Callable[[Counts, Counts, Counts, Counts], float]) ->
         draw = [rng.randrange(clips) for _ in range(clips)]
         found = attempt(answer, list(first), list(second), list(words), list(draw))
         expected = _rate(second, words, draw) - _rate(first, words, draw)
-        every, once, more = list(range(clips)), sorted(set(draw)), sum(second[i] - first[i] for i in draw)
+        every = list(range(clips))
+        once = sorted(set(draw))
+        more = sum(second[i] - first[i] for i in draw)
         told = f"{clips} clips, of which {len(once)} were drawn: you say {found!r}"
         mistakes = [
             (-expected, "The sign: second minus first, so that below zero the second is better."),
@@ -152,7 +155,8 @@ def examine_calibration(answer: Callable[[list[float], list[bool], int], float])
         groups = _groups(sure, right, bins)
         expected = sum(len(group) * abs(_gap(group)) for group in groups) / clips
         gaps = [_gap(group) for group in groups]
-        told, cancelled = f"{clips} clips in {bins} bins: you say {found!r}", "Too sure here and too shy there cancelled out."
+        told = f"{clips} clips in {bins} bins: you say {found!r}"
+        cancelled = "Too sure here and too shy there cancelled out."
         single = "That compares clip by clip, and one clip is right or wrong, never 80 % right. First average within a bin."
         mistakes = [
             (fmean(map(abs, gaps)), "A bin of one clip counted like a bin of thirty. Weigh each by its clips."),

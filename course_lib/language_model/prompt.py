@@ -10,7 +10,7 @@ last token of the prompt predicts the first word.
 
 import itertools
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -18,9 +18,11 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel
 
 from course_lib.training.step import StepOutput
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 PROMPT = "Transcribe speech to text.\n"
 """What stands between sound and answer; 6 tokens for Qwen2.5 and for our tiny model."""
@@ -79,7 +81,7 @@ def position_ids(attention_mask: Bool[Tensor, "batch positions"]) -> Int[Tensor,
     return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
-def label_loss(llm: PreTrainedModel, batch: SequenceBatch) -> StepOutput:
+def label_loss(llm: "transformers.PreTrainedModel", batch: SequenceBatch) -> StepOutput:
     """Cross-entropy over the labels, from logits at label positions only.
 
     Qwen2.5 has 151,936 tokens: full logits over 66 positions, most of them audio, would be mostly thrown away. The value
@@ -105,13 +107,17 @@ class Candidate(NamedTuple):
     log_probability: float
 
 
-def generate_ids(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int, num_beams: int = 1) -> list[list[int]]:
+def generate_ids(
+    llm: "transformers.PreTrainedModel", rows: list[Row], max_new_tokens: int, num_beams: int = 1
+) -> list[list[int]]:
     """Write on after each row; returns the new tokens of the likeliest candidate, without end-of-text."""
     return [candidates[0].ids for candidates in generate_candidates(llm, rows, max_new_tokens, num_beams)]
 
 
 @torch.no_grad()
-def generate_candidates(llm: PreTrainedModel, rows: list[Row], max_new_tokens: int, num_beams: int) -> list[list[Candidate]]:
+def generate_candidates(
+    llm: "transformers.PreTrainedModel", rows: list[Row], max_new_tokens: int, num_beams: int
+) -> list[list[Candidate]]:
     """Write on after each row in `num_beams` ways, with a key-value cache; likeliest first, long sentences and short alike.
 
     One beam is greedy: the likeliest token at every step, and no log-probability is kept (it says 0).

@@ -1,31 +1,32 @@
 """Danish text → a tiny language model with Qwen2's architecture, trained on text alone.
 
 The full course freezes Qwen2.5, which learnt to copy, correct and continue text from trillions of tokens. Our stand-in has
-three million parameters and must learn just enough of that to be worth freezing. Two text-only tasks do it:
+three million parameters and learns just enough of that from two tasks on text:
 
 * continue: predict the next token of a Danish sentence, as any language model does;
-* retype: read a sentence as a scrambled string of pieces (cut differently, doubled, dropped, misheard, padded and noisy),
-  then the prompt, then write the sentence as it should be. For a large model, copying what stands in its context is a
-  by-product of its training; ours practises it. Audio tokens will later take the place of the pieces.
+* denoise: read a corrupted sentence (other tokens, repeated, deleted, substituted, with silence and noise), then the prompt,
+  then write the sentence as it should be. For a large model, copying what stands in its context is a by-product of its
+  training; ours practises it. Audio tokens will later take the place of the corrupted tokens.
 
 It never hears audio, and no sentence of the dev or test split is in its text (`grammar.split_of`).
 """
 
+import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from accelerate.utils import set_seed
 from jaxtyping import Float
+from pydantic import Field, PositiveInt
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from course_lib.compute import Precision, autocast
+from course_lib.compute import Precision, autocast, set_seed
 from course_lib.data.grammar import draw_utterance
 from course_lib.files import save_json
+from course_lib.huggingface import transformers
 from course_lib.language_model.denoising import SILENCE, Corruption, Corruptor
 from course_lib.language_model.prompt import PROMPT, Row, build_row, generate_ids, label_loss, pad_rows
 from course_lib.text.metrics import word_error_rate
@@ -36,7 +37,7 @@ from course_lib.training.trainer import Trainer
 END_OF_TEXT, PAD = "<|endoftext|>", "<|pad|>"
 
 
-def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> PreTrainedTokenizerFast:
+def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> transformers.PreTrainedTokenizerFast:
     """Train a byte-level BPE as Qwen2.5's, but of a few hundred tokens; the prompt becomes six of them."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -49,12 +50,14 @@ def train_tokenizer(sentences: list[str], vocab_size: int = 512) -> PreTrainedTo
     )
     prompts = [PROMPT] * len(sentences)
     tokenizer.train_from_iterator([*sentences, *prompts], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=PAD)
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=END_OF_TEXT, pad_token=PAD)
 
 
-def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int = 256, layers: int = 4) -> Qwen2ForCausalLM:
+def build_model(
+    tokenizer: transformers.PreTrainedTokenizerFast, hidden_size: int = 256, layers: int = 4
+) -> transformers.Qwen2ForCausalLM:
     """A Qwen2 of about 3 M parameters: the architecture of Qwen2.5, every size smaller."""
-    config = Qwen2Config(
+    config = transformers.Qwen2Config(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=hidden_size * 5 // 2,
@@ -68,116 +71,124 @@ def build_model(tokenizer: PreTrainedTokenizerFast, hidden_size: int = 256, laye
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Qwen2ForCausalLM(config)
+    return transformers.Qwen2ForCausalLM(config)
 
 
-@dataclass(frozen=True, kw_only=True)
 class TinyLMConfig(TrainSettings):
     """How the shipped language model is made; `configs/tiny_lm.yaml`."""
 
     output_folder: str = "data/models/tiny-danish-lm"
     run_folder: str = "runs/tiny_lm"
-    vocab_size: int = 512
-    hidden_size: int = 256
-    layers: int = 4
-    tokenizer_sentences: int = 20_000
-    batches_per_epoch: int = 500
-    denoising_share: float = 0.8
-    dev_sentences: int = 300
+    vocab_size: PositiveInt = 512
+    hidden_size: PositiveInt = 256
+    layers: PositiveInt = 4
+    tokenizer_sentences: PositiveInt = 20_000
+    batches_per_epoch: PositiveInt = 500
+    denoising_share: float = Field(0.8, ge=0, le=1)
+    dev_sentences: PositiveInt = 300
     precision: Precision = "auto"
 
 
 @dataclass(frozen=True)
 class TextExample:
-    """One sentence as token ids (with end-of-text), and the pieces to retype it from (None: just continue the text)."""
+    """One sentence as token ids (with end-of-text), and corrupted ids to restore it from (None: just continue the text)."""
 
     answer_ids: list[int]
-    piece_ids: list[int] | None
+    corrupted_ids: list[int] | None
 
     def length(self) -> int:
         """Positions it takes up, near enough to sort by."""
-        return len(self.answer_ids) + len(self.piece_ids or [])
+        return len(self.answer_ids) + len(self.corrupted_ids or [])
 
 
 class TextTasks(nn.Module):
     """The language model and its two text tasks, in the form that `training.trainer.Trainer` trains."""
 
-    def __init__(self, llm: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, scramble: Corruption, precision: Precision):
+    def __init__(
+        self,
+        llm: transformers.Qwen2ForCausalLM,
+        tokenizer: transformers.PreTrainedTokenizerFast,
+        corruption: Corruption,
+        precision: Precision,
+    ):
         super().__init__()
-        self.llm, self.scramble, self.precision = llm, scramble, precision
+        self.llm, self.corruption, self.precision = llm, corruption, precision
         self.register_buffer("prompt_ids", torch.tensor(tokenizer(PROMPT).input_ids), persistent=False)
         self.start_id = tokenizer.eos_token_id
 
     def forward(self, batch: list[TextExample]) -> StepOutput:
-        """Loss over both tasks together; a row with pieces is retyped, a row without is continued from its start."""
+        """Loss over both tasks together: rows with corrupted ids are denoised, rows without are continued from their start."""
         with autocast(self.precision, self.prompt_ids.device):
             return label_loss(self.llm, pad_rows(self.rows(batch), side="right"))
 
     def rows(self, batch: list[TextExample]) -> list[Row]:
         """Embed all ids of the batch in one look-up (64 small ones cost more than the whole model), then cut them apart."""
-        ids = [self._parts(example) for example in batch]
-        flat = torch.tensor([i for parts in ids for part in parts for i in part], device=self.prompt_ids.device)
-        vectors = self.llm.get_input_embeddings()(flat).split([len(part) for parts in ids for part in parts])
-        answers = flat.split([len(part) for parts in ids for part in parts])[2::3]
-        pieces = [self._blur(p) if self.training else p for p in vectors[0::3]]
-        return [build_row(*parts) for parts in zip(pieces, vectors[1::3], vectors[2::3], answers, strict=True)]
+        parts = [part for example in batch for part in self._parts(example)]
+        lengths = [len(part) for part in parts]
+        flat = torch.tensor(list(itertools.chain(*parts)), device=self.prompt_ids.device)
+        embeddings = self.llm.get_input_embeddings()(flat).split(lengths)
+        answer_ids = flat.split(lengths)[2::3]
+        corrupted, prompts, answers = embeddings[0::3], embeddings[1::3], embeddings[2::3]
+        if self.training:
+            corrupted = [self._add_noise(row) for row in corrupted]
+        return [build_row(*row) for row in zip(corrupted, prompts, answers, answer_ids, strict=True)]
 
     def _parts(self, example: TextExample) -> tuple[list[int], list[int], list[int]]:
-        """Pieces, what stands between, answer: the prompt when retyping, else only a start for the first prediction."""
-        if example.piece_ids is None:
+        """Corrupted ids, what stands between, answer: the prompt when denoising, else only a start for the first prediction."""
+        if example.corrupted_ids is None:
             return [], [self.start_id], example.answer_ids
-        return example.piece_ids, self.prompt_ids.tolist(), example.answer_ids
+        return example.corrupted_ids, self.prompt_ids.tolist(), example.answer_ids
 
-    def _blur(self, pieces: Float[Tensor, "tokens llm_dim"]) -> Float[Tensor, "tokens llm_dim"]:
-        """Blend each piece with the next one and add noise: a window of sound rarely holds exactly one sound."""
-        if len(pieces) == 0:
-            return pieces
-        share = self.scramble.blend * torch.rand(1, device=pieces.device) * torch.rand(len(pieces), 1, device=pieces.device)
-        following = torch.cat([pieces[1:], pieces[-1:]])
-        blended = (1 - share) * pieces + share * following
-        sigma = self.scramble.noise * torch.rand(1, device=pieces.device) * pieces.detach().std()
+    def _add_noise(self, tokens: Float[Tensor, "tokens llm_dim"]) -> Float[Tensor, "tokens llm_dim"]:
+        """Blend each embedding with the next one and add Gaussian noise: a window of sound rarely holds exactly one sound."""
+        if len(tokens) == 0:
+            return tokens
+        share = self.corruption.blend * torch.rand(1, device=tokens.device) * torch.rand(len(tokens), 1, device=tokens.device)
+        following = torch.cat([tokens[1:], tokens[-1:]])
+        blended = (1 - share) * tokens + share * following
+        sigma = self.corruption.noise * torch.rand(1, device=tokens.device) * tokens.detach().std()
         return blended + sigma * torch.randn_like(blended)
 
 
 class TextBatches:
     """Fresh sentences every epoch, none from dev or test, in batches of similar length."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, settings: TinyLMConfig):
+    def __init__(self, tokenizer: transformers.PreTrainedTokenizerFast, settings: TinyLMConfig):
         self.tokenizer, self.settings = tokenizer, settings
 
     def __call__(self, epoch: int) -> Iterator[list[TextExample]]:
         """Yield `batches_per_epoch` batches; the same epoch gives the same batches."""
         rng = random.Random(f"{self.settings.seed} {epoch}")
-        scrambler = Corruptor(self.tokenizer, Corruption(), rng)
+        corruptor = Corruptor(self.tokenizer, Corruption(), rng)
         size, left = self.settings.batch_size, self.settings.batches_per_epoch
         while left > 0:
-            pool = [self._example(scrambler, rng) for _ in range(size * min(20, left))]
+            pool = [self._example(corruptor, rng) for _ in range(size * min(20, left))]
             pool.sort(key=TextExample.length)
             batches = [pool[start : start + size] for start in range(0, len(pool), size)]
             rng.shuffle(batches)
             yield from batches
             left -= len(batches)
 
-    def _example(self, scrambler: Corruptor, rng: random.Random) -> TextExample:
+    def _example(self, corruptor: Corruptor, rng: random.Random) -> TextExample:
         sentence = draw_utterance(rng, "train")
         answer_ids = [*self.tokenizer(sentence).input_ids, self.tokenizer.eos_token_id]
-        retype = rng.random() < self.settings.denoising_share
-        return TextExample(answer_ids, scrambler.pieces(sentence) if retype else None)
+        denoise = rng.random() < self.settings.denoising_share
+        return TextExample(answer_ids, corruptor.corrupt(sentence) if denoise else None)
 
 
 class DenoisingCheck:
-    """Validation by doing the task: dev sentences, scrambled once and for all, are retyped and compared."""
+    """Validation by doing the task: dev sentences, corrupted once and for all, are restored and compared."""
 
-    def __init__(self, tasks: TextTasks, tokenizer: PreTrainedTokenizerFast, settings: TinyLMConfig):
+    def __init__(self, tasks: TextTasks, tokenizer: transformers.PreTrainedTokenizerFast, settings: TinyLMConfig):
         rng = random.Random(f"{settings.seed} dev")
-        scrambler = Corruptor(tokenizer, Corruption(), rng)
+        corruptor = Corruptor(tokenizer, Corruption(), rng)
         self.tasks, self.tokenizer = tasks, tokenizer
         self.sentences = [draw_utterance(rng, "dev") for _ in range(settings.dev_sentences)]
-        self.examples = [TextExample([], scrambler.pieces(sentence)) for sentence in self.sentences]
+        self.examples = [TextExample([], corruptor.corrupt(sentence)) for sentence in self.sentences]
 
     @torch.no_grad()
     def __call__(self) -> dict[str, float]:
-        """Word error rate of the retyped dev sentences (pieces scrambled, vectors without noise)."""
+        """Word error rate of the restored dev sentences (tokens corrupted, embeddings without noise)."""
         with autocast(self.tasks.precision, self.tasks.prompt_ids.device):
             written = generate_ids(self.tasks.llm, self.tasks.rows(self.examples), max_new_tokens=60)
         texts = [self.tokenizer.decode(ids) for ids in written]

@@ -1,4 +1,4 @@
-"""Does a recogniser use its ears? Its loss with the right sound, with another clip's, and with silence.
+"""Does a recogniser use the sound? Its loss with the right sound, with another clip's, and with silence.
 
 A language model writes likely sentences without listening, and in training the loss falls for as long as it gets better at
 that. Where the loss is the same whatever is heard, nothing is heard.
@@ -65,12 +65,14 @@ def another_clip(texts: Sequence[str]) -> list[int]:
 
 def mean_loss(model: nn.Module, features: Features, texts: Sequence[str], batch_size: int = 32) -> float:
     """The mean loss over all answer tokens of all clips, whatever the batches; the model's mode is put back afterwards."""
-    was_training, total, labels = model.training, 0.0, 0
+    was_training = model.training
+    total, labels = 0.0, 0
     model.eval()
     for start in range(0, len(texts), batch_size):
         here = slice(start, start + batch_size)
         output = model.loss(SpeechBatch(list(features[here]), list(texts[here])))
-        total, labels = total + float(output.loss) * output.label_tokens, labels + output.label_tokens
+        total += float(output.loss) * output.label_tokens
+        labels += output.label_tokens
     model.train(was_training)
     return total / labels
 

@@ -6,6 +6,8 @@ projector learns to place each audio token near the embedding of the letter that
 `<|silence|>` as the blank). Nothing is added: no new weights, the same projector, and the embeddings stay as they are.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from einops import einsum
@@ -13,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.data.batches import SpeechBatch
+from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.encoder.base import Padded
 from course_lib.slam.letters import BLANK, EmbeddingCtcHead
 from course_lib.slam.model import SlamASR
 from course_lib.training.step import StepOutput
@@ -21,7 +25,7 @@ PULL = 0.5
 """How much it costs to be far from the embeddings of text, beside the CTC loss."""
 
 
-class CtcWarmup(nn.Module):
+class CtcWarmup(nn.Module, Recogniser):
     """A recogniser without a language model: what its `EmbeddingCtcHead` spells is what it heard.
 
     Has what `training.trainer.Trainer` and `data.batches.SpeechCheck` need of a model, so the same loop trains it and the same
@@ -30,7 +34,7 @@ class CtcWarmup(nn.Module):
 
     def __init__(self, slam: SlamASR):
         super().__init__()
-        self.slam, self.letters = slam, EmbeddingCtcHead(slam.llm, slam.tokenizer)
+        self.slam, self.ctc_head = slam, EmbeddingCtcHead(slam.llm, slam.tokenizer)
 
     def forward(self, batch: SpeechBatch) -> StepOutput:
         """CTC loss as `torch.nn.CTCLoss` averages it (per letter, then over clips), plus how far tokens are from text.
@@ -40,24 +44,23 @@ class CtcWarmup(nn.Module):
         alignment; its infinite loss is set to 0, so it teaches no letter. "Correct" are the letters of clips without a mistake.
         """
         tokens = self.slam.audio_tokens(batch.features)
-        scores, lengths = self.letters.scores(tokens)
-        targets = [self.letters.target(text) for text in batch.texts]
+        spelled = self.ctc_head.log_probs(tokens)
+        log_probs, lengths = spelled
+        targets = [self.ctc_head.target(text) for text in batch.texts]
         target_lengths = torch.tensor([len(target) for target in targets])
-        time_first = scores.transpose(0, 1)
-        labels = torch.cat(targets).to(scores.device)
+        time_first = log_probs.transpose(0, 1)
+        labels = torch.cat(targets).to(log_probs.device)
         ctc = F.ctc_loss(time_first, labels, lengths, target_lengths, blank=BLANK, zero_infinity=True)
         # To align all clips by hand at every step, for the letters that are right in the others too, would take a third of it.
-        spelled = zip(batch.texts, self.letters.spell(scores, lengths), strict=True)
-        right = sum(len(said) for said, read in spelled if said == read)
-        return StepOutput(ctc + PULL * self.distance_from_text(tokens, scores), right, sum(map(len, batch.texts)))
+        pairs = zip(batch.texts, self.ctc_head.greedy_texts(spelled), strict=True)
+        right = sum(len(said) for said, read in pairs if said == read)
+        return StepOutput(ctc + PULL * self.distance_from_text(tokens, spelled), right, sum(map(len, batch.texts)))
 
-    def distance_from_text(
-        self, tokens: list[Float[Tensor, "_tokens llm_dim"]], scores: Float[Tensor, "batch tokens vocab"]
-    ) -> Float[Tensor, ""]:
+    def distance_from_text(self, tokens: list[Float[Tensor, "_tokens llm_dim"]], log_probs: Padded) -> Float[Tensor, ""]:
         """Mean squared distance of each token from the mix of letter embeddings that it spells; 1 is a letter's own length."""
-        embeddings = self.letters.embeddings
-        mixes = einsum(scores.detach().exp(), embeddings, "batch tokens vocab, vocab d -> batch tokens d")
-        mixes = torch.cat([mix[: len(clip)] for mix, clip in zip(mixes, tokens, strict=True)])
+        embeddings = self.ctc_head.embeddings
+        mixes = einsum(log_probs.values.detach().exp(), embeddings, "batch tokens vocab, vocab d -> batch tokens d")
+        mixes = torch.cat(Padded(mixes, log_probs.counts).clips())
         return (torch.cat(tokens) - mixes).square().sum(dim=1).mean() / embeddings.square().sum(dim=1).mean()
 
     @torch.no_grad()
@@ -65,7 +68,12 @@ class CtcWarmup(nn.Module):
         """`forward` without gradients."""
         return self(batch)
 
+    def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
+        """Features of waveforms, by the same frozen encoder."""
+        return self.slam.encode(waveforms)
+
     @torch.no_grad()
-    def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 0) -> list[str]:
-        """Spell out clips that are encoded already; `max_new_tokens` means nothing here."""
-        return self.letters.spell(*self.letters.scores(self.slam.audio_tokens(features)))
+    def recognise(self, features: Sequence[Float[Tensor, "_frames features"]]) -> list[Transcript]:
+        """Spell out clips that are encoded already."""
+        texts = self.ctc_head.greedy_texts(self.ctc_head.log_probs(self.slam.audio_tokens(features)))
+        return [Transcript(text) for text in texts]

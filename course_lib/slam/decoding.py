@@ -7,22 +7,24 @@ read: what is multiplied at each step, what was the runner-up, and where in the 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from course_lib.compute import autocast
 from course_lib.slam.model import SlamASR
 from course_lib.sound.mel import whisper_log_mel
 
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
+
 Choose = Callable[[Float[Tensor, " vocab"]], int]
 """From the logits of one step to the token that is written."""
 
 
-class Written(NamedTuple):
+class Generation(NamedTuple):
     """What was written: token ids without end-of-text, the log-probability of each step (the end's is the last), whether the
     model stopped by itself, and how many positions went through its layers.
     """
@@ -57,7 +59,7 @@ def sampler(temperature: int | float, seed: int = 0) -> Choose:
     return draw if temperature else likeliest
 
 
-def stop_ids(llm: PreTrainedModel) -> set[int]:
+def stop_ids(llm: "transformers.PreTrainedModel") -> set[int]:
     """The tokens at which a language model ends; Qwen2.5's chat models have two."""
     ends = llm.generation_config.eos_token_id
     return set(ends) if isinstance(ends, list) else {ends}
@@ -71,42 +73,56 @@ def prefix_of(slam: SlamASR, features: Float[Tensor, "frames features"]) -> Floa
 
 
 @torch.no_grad()
-def write(
-    llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
-) -> Written:
+def generate(
+    llm: "transformers.PreTrainedModel",
+    prefix: Float[Tensor, "positions llm_dim"],
+    max_new_tokens: int = 64,
+    choose: Choose = likeliest,
+) -> Generation:
     """Write on after the prefix, reading everything again for every token: simple, and as slow as it sounds."""
-    embed, ends = llm.get_input_embeddings(), stop_ids(llm)
-    sequence, ids, log_probabilities, multiplied = prefix, [], [], 0
+    embed = llm.get_input_embeddings()
+    ends = stop_ids(llm)
+    sequence = prefix
+    ids, log_probabilities = [], []
+    multiplied = 0
     for _ in range(max_new_tokens):
         logits = llm(inputs_embeds=sequence[None], use_cache=False).logits[0, -1].float()
         multiplied += len(sequence)
         token = choose(logits)
         log_probabilities.append(float(logits.log_softmax(dim=0)[token]))
         if token in ends:
-            return Written(ids, log_probabilities, True, multiplied)
+            return Generation(ids, log_probabilities, True, multiplied)
         ids.append(token)
         sequence = torch.cat([sequence, embed(torch.tensor([token], device=llm.device))])
-    return Written(ids, log_probabilities, False, multiplied)
+    return Generation(ids, log_probabilities, False, multiplied)
 
 
 @torch.no_grad()
-def write_cached(
-    llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"], max_new_tokens: int = 64, choose: Choose = likeliest
-) -> Written:
+def generate_cached(
+    llm: "transformers.PreTrainedModel",
+    prefix: Float[Tensor, "positions llm_dim"],
+    max_new_tokens: int = 64,
+    choose: Choose = likeliest,
+) -> Generation:
     """The same with a key-value cache: keys and values of what was read are kept, and only the newest token is multiplied."""
-    embed, ends = llm.get_input_embeddings(), stop_ids(llm)
-    unread, cache, ids, log_probabilities, multiplied = prefix, None, [], [], 0
+    embed = llm.get_input_embeddings()
+    ends = stop_ids(llm)
+    unread = prefix
+    cache = None
+    ids, log_probabilities = [], []
+    multiplied = 0
     for _ in range(max_new_tokens):
         output = llm(inputs_embeds=unread[None], past_key_values=cache, use_cache=True)
-        logits, cache = output.logits[0, -1].float(), output.past_key_values
+        logits = output.logits[0, -1].float()
+        cache = output.past_key_values
         multiplied += len(unread)
         token = choose(logits)
         log_probabilities.append(float(logits.log_softmax(dim=0)[token]))
         if token in ends:
-            return Written(ids, log_probabilities, True, multiplied)
+            return Generation(ids, log_probabilities, True, multiplied)
         ids.append(token)
         unread = embed(torch.tensor([token], device=llm.device))
-    return Written(ids, log_probabilities, False, multiplied)
+    return Generation(ids, log_probabilities, False, multiplied)
 
 
 def beam_search(
@@ -139,7 +155,7 @@ def _lengthen(ids: list[int], score: float, log_probs: Float[Tensor, " vocab"], 
 
 
 def next_log_probs(
-    llm: PreTrainedModel, prefix: Float[Tensor, "positions llm_dim"]
+    llm: "transformers.PreTrainedModel", prefix: Float[Tensor, "positions llm_dim"]
 ) -> Callable[[list[int]], Float[Tensor, " vocab"]]:
     """For `beam_search`: the log-probability of every token after the prefix and some ids; reads all of it every time."""
 
@@ -180,16 +196,15 @@ class Trace:
 
     def shares(self, step: int) -> dict[str, float]:
         """How attention is divided between sound, prompt and the text so far; adds up to 1."""
-        looks, prompt_end = self.steps[step].attention.mean(dim=(0, 1)), self.audio_count + self.prompt_count
+        looks = self.steps[step].attention.mean(dim=(0, 1))
+        prompt_end = self.audio_count + self.prompt_count
         parts = {"sound": looks[: self.audio_count], "prompt": looks[self.audio_count : prompt_end], "text": looks[prompt_end:]}
         return {name: float(part.sum()) for name, part in parts.items()}
 
 
 @torch.no_grad()
-def trace_greedy(
-    slam: SlamASR, waveform: Float[Tensor, "samples"], caption: str = "", max_new_tokens: int = 64, top: int = 5
-) -> Trace:
-    """Write a clip down greedily and keep of every step the `top` likeliest tokens and all attention; caption: the text.
+def trace_greedy(slam: SlamASR, waveform: Float[Tensor, "samples"], caption: str = "", max_new_tokens: int = 64) -> Trace:
+    """Write a clip down greedily and keep of every step the five likeliest tokens and all attention; caption: the text.
 
     Needs a language model loaded with eager attention, as `load_llm` does on a CPU: the fused kernels never form the shares.
     Raises ValueError for another.
@@ -202,7 +217,7 @@ def trace_greedy(
 
     def note(ids: list[int], output: Any) -> int:
         logits = output.logits[0, -1].float()
-        best = logits.softmax(dim=0).topk(top)
+        best = logits.softmax(dim=0).topk(5)
         pieces = [_piece(slam, token) for token in best.indices.tolist()]
         shares = torch.stack([layer[0, :, -1] for layer in output.attentions]).float().cpu()
         steps.append(Step(slam.tokenizer.decode(ids), list(zip(pieces, best.values.tolist(), strict=True)), shares))
@@ -210,7 +225,8 @@ def trace_greedy(
 
     ids = _watch(slam, prefix, max_new_tokens, note)
     text = " ".join(slam.tokenizer.decode(ids, skip_special_tokens=True).split())
-    audio_count, seconds = len(prefix) - len(slam.prompt_ids), slam.projector.k / slam.encoder.config.frames_per_second
+    audio_count = len(prefix) - len(slam.prompt_ids)
+    seconds = slam.projector.k / slam.encoder.config.frames_per_second
     log_mel = whisper_log_mel(waveform)
     return Trace(caption or text, log_mel, audio_count, len(slam.prompt_ids), seconds, text, steps)
 
@@ -218,12 +234,17 @@ def trace_greedy(
 def _watch(
     slam: SlamASR, prefix: Float[Tensor, "positions llm_dim"], most: int, note: Callable[[list[int], Any], int]
 ) -> list[int]:
-    """`write_cached`, with ids and output of each step handed to `note`, which answers with the token to write."""
-    embed, ends, unread, cache, ids = slam.llm.get_input_embeddings(), stop_ids(slam.llm), prefix, None, []
+    """`generate_cached`, with ids and output of each step handed to `note`, which answers with the token to write."""
+    embed = slam.llm.get_input_embeddings()
+    ends = stop_ids(slam.llm)
+    unread = prefix
+    cache = None
+    ids = []
     with autocast(slam.precision, slam.device):
         for _ in range(most):
             output = slam.llm(inputs_embeds=unread[None], past_key_values=cache, use_cache=True, output_attentions=True)
-            token, cache = note(ids, output), output.past_key_values
+            token = note(ids, output)
+            cache = output.past_key_values
             if token in ends:
                 break
             ids.append(token)

@@ -4,16 +4,20 @@ The embeddings are the frozen language model's own, so there is nothing to train
 (`ctc_warmup`), and when the language model has written several sentences, it says which of them was heard (`slam`).
 """
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from einops import einsum, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from course_lib.ctc.paths import collapse
+from course_lib.ctc.paths import greedy_decode
+from course_lib.encoder.base import Padded
 from course_lib.language_model.denoising import LETTERS, SILENCE, letter_ids
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 SHARPNESS = 12.0
 """Logit of a letter for an audio token that equals the letter's embedding; another letter's is then near 0."""
@@ -27,7 +31,7 @@ class EmbeddingCtcHead(nn.Module):
     `<|silence|>` is the blank. Raises ValueError for a tokenizer that has no such token or splits a letter.
     """
 
-    def __init__(self, llm: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+    def __init__(self, llm: "transformers.PreTrainedModel", tokenizer: "transformers.PreTrainedTokenizerBase"):
         super().__init__()
         letters, vocabulary = letter_ids(tokenizer), tokenizer.get_vocab()
         if SILENCE not in vocabulary or len(letters) < len(LETTERS):
@@ -39,24 +43,21 @@ class EmbeddingCtcHead(nn.Module):
         rows = torch.tensor([vocabulary[SILENCE], vocabulary["Ġ"], *letters.values()], device=table.device)
         self.register_buffer("embeddings", table[rows].float(), persistent=False)
 
-    def scores(
-        self, tokens: list[Float[Tensor, "_tokens llm_dim"]]
-    ) -> tuple[Float[Tensor, "batch tokens vocab"], Int[Tensor, " batch"]]:
-        """Log-probability of blank, space and each letter at every audio token, padded, and the true lengths."""
-        padded = pad_sequence(tokens, batch_first=True)
-        likeness = einsum(padded, self.embeddings, "batch tokens d, vocab d -> batch tokens vocab")
+    def log_probs(self, tokens: list[Float[Tensor, "_tokens llm_dim"]]) -> Padded:
+        """Log-probability of blank, space and each letter at every audio token."""
+        padded = Padded.of(tokens)
+        likeness = einsum(padded.values, self.embeddings, "batch tokens d, vocab d -> batch tokens vocab")
         logits = SHARPNESS * likeness / self.embeddings.square().sum(dim=1).mean()
-        return logits.log_softmax(dim=-1), torch.tensor([len(clip) for clip in tokens])
+        return Padded(logits.log_softmax(dim=-1), padded.counts)
 
     def target(self, text: str) -> Int[Tensor, " letters"]:
         """The letters of a text as indices into `symbols`; what is no Danish letter (the é of "idé") is left out."""
         return torch.tensor([self.symbols.index(letter) for letter in text if letter in self.symbols], dtype=torch.long)
 
-    def spell(self, scores: Float[Tensor, "batch tokens vocab"], lengths: Int[Tensor, " batch"]) -> list[str]:
+    def greedy_texts(self, log_probs: Padded) -> list[str]:
         """The likeliest letter of each token, repeats merged, blanks removed."""
-        best = [row[:length].tolist() for row, length in zip(scores.argmax(dim=-1), lengths, strict=True)]
-        collapsed = ("".join(self.symbols[index] for index in collapse(row, BLANK)) for row in best)
-        return [" ".join(text.split()) for text in collapsed]
+        spelled = ("".join(self.symbols[index] for index in greedy_decode(clip, BLANK)) for clip in log_probs.clips())
+        return [" ".join(text.split()) for text in spelled]
 
     @torch.no_grad()
     def log_likelihoods(self, tokens: Float[Tensor, "tokens llm_dim"], texts: list[str]) -> Float[Tensor, " texts"]:
@@ -64,9 +65,9 @@ class EmbeddingCtcHead(nn.Module):
 
         −inf for a text that needs more tokens than the clip has (`ctc.paths.frames_needed`).
         """
-        scores, lengths = self.scores([tokens])
+        log_probs, lengths = self.log_probs([tokens])
         targets = [self.target(text) for text in texts]
         target_lengths = torch.tensor([len(target) for target in targets])
-        copies = repeat(scores, "1 tokens vocab -> tokens texts vocab", texts=len(texts))
+        copies = repeat(log_probs, "1 tokens vocab -> tokens texts vocab", texts=len(texts))
         lengths = repeat(lengths, "1 -> texts", texts=len(texts))
         return -F.ctc_loss(copies, torch.cat(targets).to(copies.device), lengths, target_lengths, blank=BLANK, reduction="none")

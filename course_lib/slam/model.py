@@ -5,17 +5,17 @@
 The projector is the only part with gradients. Encoder and language model stay in eval mode whatever `train()` says.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pad_sequence
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from course_lib.compute import Precision, autocast
 from course_lib.data.batches import SpeechBatch
-from course_lib.encoder.base import SpeechEncoder
+from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.encoder.base import Padded, SpeechEncoder
 from course_lib.language_model.prompt import (
     PROMPT,
     Candidate,
@@ -27,40 +27,38 @@ from course_lib.language_model.prompt import (
     pad_rows,
 )
 from course_lib.slam.letters import EmbeddingCtcHead
+from course_lib.slam.n_best import Hypothesis, n_best_share
 from course_lib.slam.projector import Projector
 from course_lib.training.step import StepOutput
 
-
-class Hypothesis(NamedTuple):
-    """A sentence that may have been said, how likely the language model finds it, and how likely the audio tokens spell it."""
-
-    text: str
-    log_probability: float
-    ctc_log_likelihood: float
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 
-class SlamASR(nn.Module):
+class SlamASR(nn.Module, Recogniser):
     """Encoder + projector + language model. `forward` gives the loss of a batch, `transcribe` the text of clips.
 
-    The language model writes `num_beams` sentences. With a `ctc_weight`, the one is taken that is likely *and* spelled by the
-    audio tokens: log-probability + ctc_weight × CTC log-likelihood (Hori et al. 2017, "Joint CTC/attention decoding").
+    The language model writes `num_beams` sentences of at most `max_new_tokens`. With a `ctc_weight`, the one is taken that is
+    likely *and* spelled by the audio tokens: the one with the highest `Hypothesis.joint_score`.
     """
 
     def __init__(
         self,
         encoder: SpeechEncoder,
         projector: Projector,
-        llm: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
+        llm: "transformers.PreTrainedModel",
+        tokenizer: "transformers.PreTrainedTokenizerBase",
         prompt: str = PROMPT,
         precision: Precision = "auto",
         num_beams: int = 1,
         ctc_weight: float = 0.0,
+        max_new_tokens: int = 64,
     ):
         super().__init__()
         self.encoder, self.projector, self.tokenizer, self.precision = encoder, projector, tokenizer, precision
-        self.llm, self.num_beams, self.ctc_weight = llm.requires_grad_(False), num_beams, ctc_weight
-        self.letters = EmbeddingCtcHead(llm, tokenizer) if ctc_weight else None
+        self.llm = llm.requires_grad_(False)
+        self.num_beams, self.ctc_weight, self.max_new_tokens = num_beams, ctc_weight, max_new_tokens
+        self.ctc_head = EmbeddingCtcHead(llm, tokenizer) if ctc_weight else None
         self.register_buffer("prompt_ids", torch.tensor(tokenizer(prompt).input_ids, dtype=torch.long), persistent=False)
         self.train(False)
 
@@ -92,41 +90,39 @@ class SlamASR(nn.Module):
         return pad_rows(self._rows(self.audio_tokens(features), batch.texts), side="right")
 
     @torch.no_grad()
-    def encode(self, waveforms: list[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
+    def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
         """Features of waveforms, one by one: a handful of clips needs no batch."""
         return [self.encoder.encode_waveform(waveform) for waveform in waveforms]
 
-    def audio_tokens(self, features: list[Float[Tensor, "_frames features"]]) -> list[Float[Tensor, "_tokens llm_dim"]]:
+    def audio_tokens(self, features: Sequence[Float[Tensor, "_frames features"]]) -> list[Float[Tensor, "_tokens llm_dim"]]:
         """Project clips of different lengths together; a clip of n frames gives n // k tokens, in fp32."""
-        padded = pad_sequence([clip.to(self.device).float() for clip in features], batch_first=True)
-        counts = torch.tensor([len(clip) for clip in features], device=self.device)
+        padded = Padded.of([clip.to(self.device).float() for clip in features])
         with torch.autocast(self.device.type, enabled=False):
-            tokens = self.projector(padded, counts)
-        return [row[: self.projector.tokens_of(len(clip))] for row, clip in zip(tokens, features, strict=True)]
+            tokens = self.projector(*padded)
+        return Padded(tokens, self.projector.tokens_of(padded.counts)).clips()
 
     @torch.no_grad()
-    def hypotheses(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[list[Hypothesis]]:
+    def hypotheses(self, features: Sequence[Float[Tensor, "_frames features"]]) -> list[list[Hypothesis]]:
         """All that the language model writes for each clip (`num_beams` sentences), the best one first."""
         audio_tokens = self.audio_tokens(features)
         with autocast(self.precision, self.device):
-            written = generate_candidates(self.llm, self._rows(audio_tokens, None), max_new_tokens, self.num_beams)
-        return [self._weigh(*clip) for clip in zip(audio_tokens, written, strict=True)]
+            written = generate_candidates(self.llm, self._rows(audio_tokens, None), self.max_new_tokens, self.num_beams)
+        return [self._rank(*clip) for clip in zip(audio_tokens, written, strict=True)]
 
-    def transcribe_features(self, features: list[Float[Tensor, "_frames features"]], max_new_tokens: int = 64) -> list[str]:
-        """Write what is said in clips that are encoded already, one line a clip; the answer does not depend on the batch."""
-        return [clip[0].text for clip in self.hypotheses(features, max_new_tokens)]
+    def recognise(self, features: Sequence[Float[Tensor, "_frames features"]]) -> list[Transcript]:
+        """The best sentence of each clip; with a beam, its share of the scores of all sentences in it is the confidence."""
+        clips = self.hypotheses(features)
+        if self.num_beams == 1:
+            return [Transcript(best.text) for [best] in clips]
+        return [Transcript(candidates[0].text, n_best_share(candidates, self.ctc_weight)) for candidates in clips]
 
-    def transcribe(self, waveforms: list[Float[Tensor, "_samples"]], max_new_tokens: int = 64) -> list[str]:
-        """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
-        return self.transcribe_features(self.encode(waveforms), max_new_tokens)
-
-    def _weigh(self, audio_tokens: Float[Tensor, "tokens llm_dim"], candidates: list[Candidate]) -> list[Hypothesis]:
+    def _rank(self, audio_tokens: Float[Tensor, "tokens llm_dim"], candidates: list[Candidate]) -> list[Hypothesis]:
         texts = [self.tokenizer.decode(candidate.ids, skip_special_tokens=True) for candidate in candidates]
         texts = [" ".join(text.split()) for text in texts]
-        spelled = self.letters.log_likelihoods(audio_tokens, texts).tolist() if self.letters else [0.0] * len(texts)
+        spelled = self.ctc_head.log_likelihoods(audio_tokens, texts).tolist() if self.ctc_head else [0.0] * len(texts)
         likely = [candidate.log_probability for candidate in candidates]
         hypotheses = map(Hypothesis, texts, likely, spelled)
-        return sorted(hypotheses, key=lambda h: h.log_probability + self.ctc_weight * h.ctc_log_likelihood, reverse=True)
+        return sorted(hypotheses, key=lambda hypothesis: hypothesis.joint_score(self.ctc_weight), reverse=True)
 
     def _rows(self, audio_tokens: list[Float[Tensor, "_tokens llm_dim"]], texts: list[str] | None) -> list[Row]:
         embed = self.llm.get_input_embeddings()

@@ -1,8 +1,8 @@
 """Audio features → audio tokens that a language model can read.
 
 A projector is the only trained part of SLAM-ASR. It makes one audio token of `k` neighbouring feature frames and maps them into
-the space of the language model's token embeddings (Ma et al. 2024, section 3). Three ways behind one interface: frames side by
-side (`concat`), a window that slides over them (`conv`), and questions put to them (`qformer`).
+the space of the language model's token embeddings (Ma et al. 2024, section 3). Three kinds behind one interface: neighbouring
+frames concatenated (`concat`), a strided convolution over them (`conv`), and learned queries that attend to them (`qformer`).
 """
 
 import math
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from course_lib.encoder.base import real_frames
+from course_lib.sound.shape_table import audio_tokens_of
 
 ProjectorName = Literal["concat", "conv", "qformer"]
 
@@ -26,9 +27,9 @@ class Projector(nn.Module):
         super().__init__()
         self.k = k
 
-    def tokens_of(self, frames: int) -> int:
-        """How many audio tokens a clip of so many frames gives; a tail of fewer than `k` (under k × 20 ms) gives none."""
-        return frames // self.k
+    def tokens_of(self, frames: int | Int[Tensor, "batch"]) -> int | Int[Tensor, "batch"]:
+        """How many audio tokens clips of so many frames give."""
+        return audio_tokens_of(frames, self.k)
 
     def forward(
         self, features: Float[Tensor, "batch frames features"], frame_counts: Int[Tensor, "batch"] | None = None
@@ -66,10 +67,10 @@ class ConcatProjector(Projector):
 
 
 class ConvProjector(Projector):
-    """A window that moves on by `k` frames and sees `overlap` more on either side; then, as ever, Linear → ReLU → Linear.
+    """A convolution of stride `k` that sees `overlap` more frames on either side, then ReLU → Linear.
 
-    A convolution of stride k, written as what it is: the frames of each window side by side, times one matrix. Without overlap
-    it is `ConcatProjector`. With it, a sound on the border between two tokens is seen whole by one of them. Whisper's own first
+    It is written as what it is: the frames of each window side by side, times one matrix. Without overlap it
+    is `ConcatProjector`. With it, a sound on the border between two tokens is seen whole by one of them. Whisper's own first
     layers shorten time so (width 3, stride 2). Matches `torch.nn.Conv1d`.
     """
 
@@ -77,7 +78,8 @@ class ConvProjector(Projector):
         self, feature_dim: int, llm_dim: int, k: int = 5, hidden_dim: int = 512, dropout: float = 0.0, overlap: int = 1
     ):
         super().__init__(k)
-        self.overlap, self.width = overlap, k + 2 * overlap
+        self.overlap = overlap
+        self.width = k + 2 * overlap
         self.layers = mlp(self.width * feature_dim, hidden_dim, llm_dim, dropout)
 
     def forward(
@@ -93,11 +95,11 @@ class ConvProjector(Projector):
 
 
 class QFormerProjector(Projector):
-    """Learned questions put to every window of `questions` × k frames; each answer becomes an audio token.
+    """Learned queries attend to every window of `queries` × k frames; each query's output becomes an audio token.
 
     One layer of a Q-Former (Li et al. 2023, "BLIP-2") window by window, as in SALMONN (Tang et al. 2024) and in transformers'
-    `GraniteSpeechEncoderProjector`: attention whose queries are learnt and whose keys and values are frames, then a network
-    that thinks the answer over. Attention cannot tell which frame came first, so each place in a window has a position.
+    `GraniteSpeechEncoderProjector`: cross-attention whose keys and values are frames, then a feed-forward network. Attention
+    cannot tell which frame came first, so each place in a window has a position.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class QFormerProjector(Projector):
         k: int = 5,
         hidden_dim: int = 512,
         dropout: float = 0.0,
-        questions: int = 5,
+        queries: int = 5,
         heads: int = 4,
     ):
         super().__init__(k)
@@ -116,14 +118,15 @@ class QFormerProjector(Projector):
                 f"projector_hidden_dim: {hidden_dim} cannot be shared by {heads} heads; take a multiple of {heads}"
             )
         self.heads = heads
-        # Each question starts with the position of its own k frames, so it begins by listening to them and learns the rest.
-        start = 0.5 * torch.randn(questions, hidden_dim)
-        self.questions = nn.Parameter(start)
+        # Each query starts as the position of its own k frames, so it begins by attending to them and learns the rest.
+        start = 0.5 * torch.randn(queries, hidden_dim)
+        self.queries = nn.Parameter(start)
         self.positions = nn.Parameter(start.repeat_interleave(k, dim=0))
-        self.frames = nn.Sequential(nn.Dropout(dropout), nn.LayerNorm(feature_dim))
-        self.keys, self.values = nn.Linear(feature_dim, hidden_dim), nn.Linear(feature_dim, hidden_dim)
-        self.answers = nn.Linear(hidden_dim, hidden_dim)
-        self.think = nn.Sequential(
+        self.input = nn.Sequential(nn.Dropout(dropout), nn.LayerNorm(feature_dim))
+        self.keys = nn.Linear(feature_dim, hidden_dim)
+        self.values = nn.Linear(feature_dim, hidden_dim)
+        self.attention_output = nn.Linear(hidden_dim, hidden_dim)
+        self.feed_forward = nn.Sequential(
             nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, 2 * hidden_dim), nn.ReLU(), nn.Linear(2 * hidden_dim, hidden_dim)
         )
         self.output = nn.Sequential(nn.LayerNorm(hidden_dim), nn.Linear(hidden_dim, llm_dim))
@@ -131,7 +134,7 @@ class QFormerProjector(Projector):
     def forward(
         self, features: Float[Tensor, "batch frames features"], frame_counts: Int[Tensor, "batch"] | None = None
     ) -> Float[Tensor, "batch tokens llm_dim"]:
-        """Project; the last window may be part padding, at which no question looks."""
+        """Project; the last window may be part padding, which no query attends to."""
         batch, frames, _ = features.shape
         window = len(self.positions)
         counts = torch.full((batch,), frames, device=features.device) if frame_counts is None else frame_counts
@@ -139,28 +142,28 @@ class QFormerProjector(Projector):
         windows = rearrange(padded, "batch (windows frames) d -> batch windows frames d", frames=window)
         real = real_frames(counts, padded.shape[1])
         real = rearrange(real, "batch (windows frames) -> batch windows 1 1 frames", frames=window)
-        heard = self.questions + self.answers(self.ask(windows, real))
-        tokens = self.output(heard + self.think(heard))
-        tokens = rearrange(tokens, "batch windows questions llm_dim -> batch (windows questions) llm_dim")
+        hidden = self.queries + self.attention_output(self.attend(windows, real))
+        tokens = self.output(hidden + self.feed_forward(hidden))
+        tokens = rearrange(tokens, "batch windows queries llm_dim -> batch (windows queries) llm_dim")
         return tokens[:, : self.tokens_of(frames)]
 
-    def ask(
+    def attend(
         self, windows: Float[Tensor, "batch windows frames features"], real: Bool[Tensor, "batch windows 1 1 frames"]
-    ) -> Float[Tensor, "batch windows questions hidden"]:
-        """softmax(Q Kᵀ / √size) V for each head: what each question takes home from the frames of its window."""
-        frames = self.frames(windows)
-        shares = self.shares(self.keys(frames) + self.positions, real)
+    ) -> Float[Tensor, "batch windows queries hidden"]:
+        """softmax(Q Kᵀ / √size) V for each head: each query's mixture of the values in its window."""
+        frames = self.input(windows)
+        weights = self.attention_weights(self.keys(frames) + self.positions, real)
         values = rearrange(self.values(frames), "... frame (heads size) -> ... heads frame size", heads=self.heads)
-        taken = einsum(shares, values, "... heads question frame, ... heads frame size -> ... heads question size")
-        return rearrange(taken, "... heads question size -> ... question (heads size)")
+        mixed = einsum(weights, values, "... heads query frame, ... heads frame size -> ... heads query size")
+        return rearrange(mixed, "... heads query size -> ... query (heads size)")
 
-    def shares(
+    def attention_weights(
         self, keys: Float[Tensor, "batch windows frames hidden"], real: Bool[Tensor, "batch windows 1 1 frames"]
-    ) -> Float[Tensor, "batch windows heads questions frames"]:
-        """How much of its attention each question gives to each frame of its window."""
-        questions = rearrange(self.questions, "question (heads size) -> heads question size", heads=self.heads)
+    ) -> Float[Tensor, "batch windows heads queries frames"]:
+        """How much each query attends to each frame of its window; a query's weights sum to 1."""
+        queries = rearrange(self.queries, "query (heads size) -> heads query size", heads=self.heads)
         keys = rearrange(keys, "... frame (heads size) -> ... heads frame size", heads=self.heads)
-        scores = einsum(questions, keys, "heads question size, ... heads frame size -> ... heads question frame")
+        scores = einsum(queries, keys, "heads query size, ... heads frame size -> ... heads query frame")
         # Not −inf: a window of nothing but padding would be 0 / 0, and its NaN would reach every gradient.
         return (scores / math.sqrt(keys.shape[-1])).masked_fill(~real, -1e4).softmax(dim=-1)
 

@@ -17,6 +17,7 @@ from einops import rearrange, reduce
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from course_lib.files import write_beside
 from course_lib.sound.containers import missing_sound, mp3_states_length, with_wav_length
 
 SAMPLE_RATE = 16_000
@@ -62,7 +63,8 @@ def load_audio(
     """
     if isinstance(source, np.ndarray | Tensor):
         name = name or "array"
-        sound, rate = _sound_from_array(source, name), SAMPLE_RATE if sample_rate is None else sample_rate
+        sound = _sound_from_array(source, name)
+        rate = SAMPLE_RATE if sample_rate is None else sample_rate
     else:
         name = name or ("bytes" if isinstance(source, bytes) else os.fspath(source))
         if sample_rate is not None:
@@ -84,12 +86,8 @@ def save_wav(path: str | os.PathLike, waveform: Float[Tensor, "samples"]) -> int
     if not np.isfinite(samples).all():
         raise AudioError(str(path), "not written: the waveform holds NaN or Inf", "Find where it was divided by 0.")
     scaled = np.round(samples.astype(np.float64) * 32_768)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        soundfile.write(beside, scaled.clip(-32_768, 32_767).astype(np.int16), SAMPLE_RATE, format="WAV", subtype="PCM_16")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    pcm = scaled.clip(-32_768, 32_767).astype(np.int16)
+    write_beside(path, lambda beside: soundfile.write(beside, pcm, SAMPLE_RATE, format="WAV", subtype="PCM_16"))
     return int((np.abs(samples) > 1).sum())
 
 

@@ -1,7 +1,7 @@
 """A log-mel spectrogram → sound again, to hear what it kept and what it threw away.
 
 Two things are missing in a mel spectrogram, and each gets its guess: which frequency inside a filter had the power
-(`spread_over_frequencies`), and where in its cycle each frequency was (`griffin_lim`).
+(`mel_to_power`), and where in its cycle each frequency was (`griffin_lim`).
 """
 
 import torch
@@ -17,7 +17,7 @@ def undo_whisper_scaling(log_mel: Float[Tensor, "frames bins"]) -> Float[Tensor,
     return 10.0 ** (4.0 * log_mel - 4.0)
 
 
-def spread_over_frequencies(
+def mel_to_power(
     mel: Float[Tensor, "frames bins"], filters: Float[Tensor, "bins frequencies"], rounds: int = 100
 ) -> Float[Tensor, "frames frequencies"]:
     """Find a power spectrogram, nowhere negative, that would give this mel spectrogram.
@@ -35,10 +35,8 @@ def spread_over_frequencies(
     return power
 
 
-def griffin_lim(
-    power: Float[Tensor, "frames frequencies"], rounds: int = 32, hop_length: int = HOP_LENGTH
-) -> Float[Tensor, "samples"]:
-    """Power |STFT|² → a waveform that has about this spectrogram, (frames − 1) · hop_length samples.
+def griffin_lim(power: Float[Tensor, "frames frequencies"], rounds: int = 32) -> Float[Tensor, "samples"]:
+    """Power |STFT|² → a waveform that has about this spectrogram, (frames − 1) · 160 samples.
 
     Start with all phases 0. Then in turn: make the sound, take its STFT, keep the phases and put the wanted magnitudes back
     (Griffin and Lim 1984). Overlapping windows must agree, and that is what pulls the phases into place.
@@ -49,15 +47,15 @@ def griffin_lim(
     window = torch.hann_window(n_fft, device=power.device)
     spectrum = magnitude.to(torch.complex64)
     for _ in range(rounds):
-        waveform = torch.istft(spectrum, n_fft, hop_length, window=window)
-        spectrum = _with_magnitude(magnitude, torch.stft(waveform, n_fft, hop_length, window=window, return_complex=True))
-    return torch.istft(spectrum, n_fft, hop_length, window=window)
+        waveform = torch.istft(spectrum, n_fft, HOP_LENGTH, window=window)
+        spectrum = _with_magnitude(magnitude, torch.stft(waveform, n_fft, HOP_LENGTH, window=window, return_complex=True))
+    return torch.istft(spectrum, n_fft, HOP_LENGTH, window=window)
 
 
 def sound_from_whisper_log_mel(log_mel: Float[Tensor, "frames bins"]) -> Float[Tensor, "samples"]:
     """Whisper's log-mel, with any number of bins → sound, 10 ms shorter than it was."""
     filters = mel_filter_bank(log_mel.shape[1], WHISPER_MEL_RECIPE.n_fft).to(log_mel.device)
-    return griffin_lim(spread_over_frequencies(undo_whisper_scaling(log_mel), filters))
+    return griffin_lim(mel_to_power(undo_whisper_scaling(log_mel), filters))
 
 
 def _with_magnitude(

@@ -1,10 +1,41 @@
 """How many numbers at each station, worked out before anything is computed: the shape table of every notebook."""
 
-import math
 from collections.abc import Mapping
+
+from jaxtyping import Int
+from torch import Tensor
 
 from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.sound.mel import HOP_LENGTH
+
+
+def mel_frames(samples: int) -> int:
+    """Mel frames of so many samples: one for every full hop of 160.
+
+    >>> mel_frames(80_000), mel_frames(159)
+    (500, 0)
+    """
+    return samples // HOP_LENGTH
+
+
+def frames_after(frames: int | Int[Tensor, "batch"], reduction: int) -> int | Int[Tensor, "batch"]:
+    """Frames that are left when an encoder makes one of `reduction`; a last one that is not full counts.
+
+    2 for Whisper, 4 or 8 for Stage B's encoder, which halves them two or three times: that comes to the same.
+
+    >>> frames_after(100, 2), frames_after(100, 4), frames_after(100, 8)
+    (50, 25, 13)
+    """
+    return -(-frames // reduction)
+
+
+def audio_tokens_of(features: int | Int[Tensor, "batch"], k: int) -> int | Int[Tensor, "batch"]:
+    """Audio tokens that a projector makes of so many features; a tail of fewer than `k` (under k × 20 ms) gives none.
+
+    >>> audio_tokens_of(250, 5), audio_tokens_of(254, 5)
+    (50, 50)
+    """
+    return features // k
 
 
 def shape_table(
@@ -20,13 +51,13 @@ def shape_table(
     audio tokens (50, 2048)
     """
     samples = round(seconds * SAMPLE_RATE)
-    frames = samples // HOP_LENGTH
-    features = math.ceil(frames / 2)
+    frames = mel_frames(samples)
+    features = frames_after(frames, 2)
     return {
         "waveform": (samples,),
         "log-mel": (frames, bins),
         "features": (features, feature_dim),
-        "audio tokens": (features // k, llm_dim),
+        "audio tokens": (audio_tokens_of(features, k), llm_dim),
     }
 
 

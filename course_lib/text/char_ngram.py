@@ -53,7 +53,8 @@ class CharNgram:
         """Learn by counting. Raises ValueError for an order below 1, no sentences, or characters that it does not know."""
         if order < 1 or not sentences:
             raise ValueError(f"order must be 1 or more, with a sentence to learn from; got {order}, {len(sentences)} sentences")
-        self.order, self.symbols = order, (*characters, END)
+        self.order = order
+        self.symbols = (*characters, END)
         if len(set(self.symbols)) < len(self.symbols):
             raise ValueError(f"characters must differ and leave out the line break, which is END; got {characters!r}")
         for sentence in sentences:

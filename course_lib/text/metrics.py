@@ -106,7 +106,8 @@ def edit_table(reference: Sequence[str], hypothesis: Sequence[str]) -> list[list
     """
     table = [list(range(len(hypothesis) + 1))]
     for i, reference_word in enumerate(reference, start=1):
-        above, row = table[-1], [i]
+        above = table[-1]
+        row = [i]
         for hypothesis_word, diagonal, up in zip(hypothesis, above, above[1:], strict=False):
             # A hit is never dearer than the two ways round it, so there is nothing to compare.
             hit = reference_word == hypothesis_word
@@ -217,7 +218,9 @@ def resample_rates(
     """
     if not 0 < confidence < 1 or resamples < 1:
         raise ValueError(f"need 0 < confidence < 1 and resamples ≥ 1; got {confidence} and {resamples}")
-    over, under, random = np.array(errors), np.array(lengths), np.random.default_rng(seed)
+    over = np.array(errors)
+    under = np.array(lengths)
+    random = np.random.default_rng(seed)
     draws = (random.integers(len(over), size=len(over)) for _ in range(resamples))
     rates = np.array([over[drawn].sum() / max(under[drawn].sum(), 1) for drawn in draws])
     tail = (1 - confidence) / 2

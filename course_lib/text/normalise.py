@@ -1,4 +1,4 @@
-"""Transcript → normalised Danish → symbol ids.
+"""A Danish transcript as somebody wrote it → one way of writing it: lower case, numbers in words, no punctuation.
 
 Two people who hear the same sentence write "20 %", "tyve procent" and "Tyve procent.". `normalise` makes
 them one string, so that WER counts what was misheard and not how it was spelled. Every normaliser is a set
@@ -116,7 +116,7 @@ def ordinal_to_words(n: int) -> str:
 def normalise(text: str, fold_aa: bool = False) -> str:
     """Write Danish one way: lower case, numbers in words, no punctuation. See the module's decisions.
 
-    The result normalises to itself. Letters of other alphabets stay: `CharVocabulary` refuses them by name.
+    The result normalises to itself. Letters of other alphabets stay: `vocabulary.CharVocabulary` refuses them by name.
 
     >>> normalise("Hej, hvordan har du det?")
     'hej hvordan har du det'
@@ -158,7 +158,8 @@ def _digits_to_words(digits: str, longest: int = 9) -> str:
 
 
 def _spoken_number(match: re.Match[str]) -> str:
-    whole, decimals = re.sub(r"\D", "", match["whole"]), match["decimals"]
+    whole = re.sub(r"\D", "", match["whole"])
+    decimals = match["decimals"]
     if match["ordinal"] and not decimals and 1 <= int(whole) <= 99:
         return f" {ordinal_to_words(int(whole))} "
     words = ("minus " if match["minus"] else "") + _digits_to_words(whole)

@@ -1,8 +1,8 @@
-"""Text ↔ the symbol ids of a CTC model: characters, or pieces of words where the frames are too few for characters.
+"""Text ↔ the symbol ids of a CTC model: characters, or subwords where the frames are too few for characters.
 
-At 8 × there are 12.5 frames a second and 14 letters. A few hundred frequent pieces ("ede", "▁en", "ing") spell the same
-sentence with half as many symbols. The pieces come from byte-pair encoding (Sennrich et al. 2016), by Hugging Face's
-`tokenizers`.
+Stage B at 8 × has 12.5 frames a second, and Danish 14 letters. A few hundred frequent subwords ("ede", "▁en", "ing") spell the
+same sentence with half as many symbols. They come from byte-pair encoding (Sennrich et al. 2016),
+by Hugging Face's `tokenizers`.
 """
 
 import unicodedata
@@ -16,7 +16,7 @@ from course_lib.files import write_beside
 from course_lib.text.normalise import DANISH_CHARACTERS
 
 WORD_START = "▁"
-"""Stands for the space before a word, at the beginning of a piece."""
+"""Stands for the space before a word, at the beginning of a subword."""
 
 
 @runtime_checkable
@@ -87,7 +87,7 @@ class CharVocabulary:
 
 
 class SubwordVocabulary:
-    """Pieces of words with `CharVocabulary`'s face: the blank is 0, `encode` and `decode` go between text and ids.
+    """The same for subwords: the blank is 0, then the pieces that byte-pair encoding found.
 
     >>> vocabulary = SubwordVocabulary.train(["hej med dig", "hej hej"], size=40)
     >>> vocabulary.decode(vocabulary.encode("hej dig")), vocabulary.symbols[0]

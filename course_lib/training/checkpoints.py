@@ -1,4 +1,4 @@
-"""Trained weights ↔ safetensors files; the state of a training run ↔ a file to resume from. One format for the course.
+"""Trained weights ↔ safetensors files; the state of a training run ↔ a file to resume from.
 
 A run folder holds `best.safetensors` (the best validation), `training_state.pt` (where to go on), `training_log.json` (one
 entry a validation) and `logs/train.log`. Only trainable weights are saved: the frozen models have an owner elsewhere.

@@ -1,4 +1,4 @@
-"""What a trainable model hands to the training loop for one batch."""
+"""A batch → what a trainable model hands to the training loop and to every check: `StepOutput`."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class StepOutput(NamedTuple):
-    """What a trainable model returns for a batch: the mean loss over its label tokens, and how many it got right."""
+    """The mean loss over the label tokens of a batch, how many of them were predicted right, and how many there are."""
 
     loss: Float[Tensor, ""]
     correct_tokens: int

@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
 from torch import nn
 from tqdm.auto import tqdm
 
+from course_lib.compute import set_seed
 from course_lib.files import remove_fragments, save_json
 from course_lib.training.checkpoints import (
     load_state,
@@ -73,8 +73,13 @@ class Trainer:
             torch.set_num_threads(settings.num_threads)
         set_seed(settings.seed)
         self.settings, self.batches_of, self.validate = settings, batches_of, validate
-        self.run_folder, self.progress, self.log = Path(run_folder), Progress(), []
-        self.describe, self.watch, self.checkpoint_name, self._reported = describe, watch, checkpoint_name, 0.0
+        self.run_folder = Path(run_folder)
+        self.progress = Progress()
+        self.log = []
+        self.describe = describe
+        self.watch = watch
+        self.checkpoint_name = checkpoint_name
+        self._reported = 0.0
         remove_fragments(self.run_folder)
         self.accelerator = _make_accelerator(settings, self.run_folder)
         batches_per_step = settings.gradient_accumulation_steps * self.accelerator.num_processes
@@ -137,7 +142,8 @@ class Trainer:
         """One pass over the data; a last group too small for a whole update is left for the next epoch's shuffle."""
         size, world = self.settings.gradient_accumulation_steps, self.accelerator.num_processes
         mine = slice(self.accelerator.process_index * size, (self.accelerator.process_index + 1) * size)
-        done, left = self.progress.batches_done, (self.total_steps - self.progress.step) * size * world
+        done = self.progress.batches_done
+        left = (self.total_steps - self.progress.step) * size * world
         batches = itertools.islice(self.batches_of(self.progress.epoch), done, done + left)
         while len(group := list(itertools.islice(batches, size * world))) == size * world:
             figures = self._step(group[mine])
@@ -181,7 +187,8 @@ class Trainer:
         self.progress.seconds = time.monotonic() - started
         if self.settings.monitor not in figures:
             raise ValueError(f"monitor: {self.settings.monitor!r} is not measured; choose from {', '.join(figures)}")
-        value, floor = figures[self.settings.monitor], self.progress.best - self.settings.min_delta
+        value = figures[self.settings.monitor]
+        floor = self.progress.best - self.settings.min_delta
         self.progress.stale_validations = 0 if value < floor else self.progress.stale_validations + 1
         self.log.append({"step": self.progress.step, "epoch": self.progress.epoch, "seconds": round(self.progress.seconds, 1)})
         self.log[-1].update({name: round(number, 6) for name, number in figures.items()})
@@ -189,7 +196,8 @@ class Trainer:
         self.accelerator.log(figures, step=self.progress.step)
         self.watch(self.progress.step, figures)
         if value < self.progress.best:
-            self.progress.best, self.progress.best_step = value, self.progress.step
+            self.progress.best = value
+            self.progress.best_step = self.progress.step
             self._save("best.safetensors")
         self.save_checkpoint()
 
@@ -229,7 +237,7 @@ class Trainer:
                 file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {json.dumps(self.log[-1])}\n")
 
     def _out_of_patience(self) -> bool:
-        return self.progress.stale_validations >= self.settings.patience
+        return 0 < self.settings.patience <= self.progress.stale_validations
 
 
 def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
@@ -244,6 +252,7 @@ def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
         )
     if tracker:
         # TensorBoard takes numbers and text, and refuses lists.
-        plain = {name: v if isinstance(v, int | float) else str(v) for name, v in asdict(settings).items()}
+        values = settings.model_dump().items()
+        plain = {name: value if isinstance(value, int | float) else str(value) for name, value in values}
         accelerator.init_trackers("danish-asr", config=plain)
     return accelerator

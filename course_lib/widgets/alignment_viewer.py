@@ -22,7 +22,7 @@ from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.sound.mel import HOP_LENGTH
 from course_lib.sound.plots import INK, SOFT, plot_rows
 from course_lib.text.vocabulary import WORD_START
-from course_lib.widgets.clip_slider import ClipSlider, audio_html
+from course_lib.widgets.clip_slider import ClipSlider, audio_html, window_bounds
 from course_lib.widgets.mel_explorer import TICKS_HZ, frequency_ticks
 
 BLANK, WRONG, CURSOR = 0, "#c0392b", "#e08a1e"
@@ -111,10 +111,7 @@ def describe_frame(clip: AlignedClip, frame: int) -> str:
 def piece_bounds(clip: AlignedClip, frame: int, seconds: float = PIECE_SECONDS) -> tuple[int, int]:
     """First sample, and the one after the last, of the piece around a frame; at the ends of the clip it is moved inside."""
     _refuse_frame(clip, frame)
-    size = min(round(seconds * SAMPLE_RATE), len(clip.waveform))
-    centre = round((frame + 0.5) / clip.frames_per_second * SAMPLE_RATE)
-    start = max(0, min(centre - size // 2, len(clip.waveform) - size))
-    return start, start + size
+    return window_bounds(len(clip.waveform), (frame + 0.5) / clip.frames_per_second, seconds)
 
 
 def piece(clip: AlignedClip, frame: int, seconds: float = PIECE_SECONDS) -> Float[Tensor, "samples"]:

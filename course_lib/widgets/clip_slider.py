@@ -24,6 +24,17 @@ def audio_html(waveform: Float[Tensor, "samples"], caption: str, autoplay: bool 
     return f'<div>{html.escape(caption)}</div><audio controls{" autoplay" * autoplay} src="{sound}"></audio>'
 
 
+def window_bounds(samples: int, centre_seconds: float, seconds: float) -> tuple[int, int]:
+    """First sample, and the one after the last, of a window around a moment; at the ends of the clip it is moved inside.
+
+    >>> window_bounds(16_000, 0.5, 0.4), window_bounds(16_000, 0.0, 0.4), window_bounds(1_600, 0.0, 0.4)
+    ((4800, 11200), (0, 6400), (0, 1600))
+    """
+    size = min(round(seconds * SAMPLE_RATE), samples)
+    start = max(0, min(round(centre_seconds * SAMPLE_RATE) - size // 2, samples - size))
+    return start, start + size
+
+
 class ClipSlider(Demo):
     """Pick a clip, move over its places (frames, audio tokens), press a button to hear the one under the cursor.
 

@@ -52,7 +52,8 @@ def describe_collapse(path: str, word: str) -> str:
 
 
 def _count_in_words(word: str, frames: int) -> str:
-    paths, symbols = count_paths(word, frames), len(set(word)) + 1
+    paths = count_paths(word, frames)
+    symbols = len(set(word)) + 1
     if not paths:
         return f'No path of {frames} frames gives "{word}": it needs at least {frames_needed(word)}.'
     verb = "path gives" if paths == 1 else "paths give"
@@ -78,7 +79,8 @@ class CtcCollapse(Demo):
         self.word = ipywidgets.Text(value=word, description="word", continuous_update=True)
         self.path = ipywidgets.Text(value=path, description="path", continuous_update=True)
         self.frames = ipywidgets.HBox(layout={"padding": "10px 0 0 0"})  # or a handle at the top is cut in half
-        self.text, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
+        self.text = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout={"width": "100%"})
         self.word.observe(self._refresh, names="value")
         self.path.observe(self._refresh, names="value")
         self._refresh()
@@ -87,14 +89,16 @@ class CtcCollapse(Demo):
         super().__init__(children, bytes(self.picture.value), twin_text)
 
     def _refresh(self, change=None) -> None:
-        path, word = self.path.value.lower()[:MOST_FRAMES], self.word.value.lower().replace("_", "")
+        path = self.path.value.lower()[:MOST_FRAMES]
+        word = self.word.value.lower().replace("_", "")
         self._set_sliders(path, sorted(set(path + word) - {"_"}))
         self.text.value = describe_collapse(path, word)
         self.picture.value = figure_to_png(draw_collapse(path))
 
     def _set_sliders(self, path: str, letters: list[str]) -> None:
         """One slider a frame; those that fit already are left alone, or the one under the mouse would be lost."""
-        options, sliders = ("_", *letters), self.frames.children
+        options = ("_", *letters)
+        sliders = self.frames.children
         if [slider.value for slider in sliders] != list(path) or any(slider.options != options for slider in sliders):
             self.frames.children = [self._slider(symbol, options) for symbol in path]
 

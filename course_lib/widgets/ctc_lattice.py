@@ -78,7 +78,8 @@ class CtcLattice(Demo):
         self.lattice = (log_probs, list(labels), list(letters))
         last = len(log_probs) - 1
         self.frame = ipywidgets.IntSlider(value=last, min=0, max=last, description="frame")
-        self.text, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
+        self.text = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
         self.frame.observe(self._refresh, names="value")
         self._refresh()
         text = "".join(letters[label] for label in labels)

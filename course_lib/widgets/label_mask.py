@@ -8,7 +8,7 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import ipywidgets
 import torch
@@ -18,13 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from course_lib.data.batches import SpeechBatch
 from course_lib.language_model.denoising import SILENCE
 from course_lib.language_model.prompt import IGNORE_INDEX, position_ids
 from course_lib.slam.model import SlamASR
 from course_lib.widgets.base import Demo, figure_to_png
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 Kind = Literal["audio", "prompt", "answer", "padding"]
 
@@ -96,7 +98,7 @@ def kinds_of(prompt: int, answer: int, real: int, positions: int) -> list[Kind]:
     return [kind for kind, count in counts.items() for _ in range(count)]
 
 
-def piece_of(tokenizer: PreTrainedTokenizerBase, token_id: int) -> str:
+def piece_of(tokenizer: "transformers.PreTrainedTokenizerBase", token_id: int) -> str:
     """A token as text in which blanks and line breaks can be seen; `·` is the tiny model's silence."""
     token = tokenizer.convert_ids_to_tokens(token_id)
     named = {SILENCE: "·", tokenizer.eos_token: "END"}.get(token)
@@ -130,7 +132,8 @@ def describe_position(row: InspectedRow, t: int) -> str:
 def draw_strip(row: InspectedRow, t: int) -> Figure:
     """The static twin: inputs above, labels beneath, and an arrow from position t to the label that its logits answer for."""
     figure = Figure(figsize=(8.2, 2.6))
-    axes, start = figure.subplots(), 0
+    axes = figure.subplots()
+    start = 0
     for index, position in enumerate(row.positions):
         _draw_box(axes, index, 1.0, position.kind, "" if position.kind == "audio" else position.piece)
         _draw_box(axes, index, -0.6, position.kind if position.label is not None else None, position.label or "–")
@@ -213,7 +216,8 @@ def _column_html(t: int, position: Position, chosen: bool, answered: bool) -> st
     frame, plain = "outline:3px solid #111;", "background:#fff;color:#111;border:2px solid #e4e4e4"
     read = f'<div style="{_box(position.kind)};{frame * chosen}">{html.escape(position.piece) or "&nbsp;"}</div>'
     below = f'<div style="{plain if position.label is None else _box(position.kind)};{frame * answered}">{label}</div>'
-    guess, reads = position.guesses[0], position.piece or "nothing"
+    guess = position.guesses[0]
+    reads = position.piece or "nothing"
     told = (
         f"{t}, {position.kind}: reads {reads}, label {position.label or '−100'}, predicts {guess.piece} {guess.probability:.0%}"
     )

@@ -30,7 +30,8 @@ def count_empty_filters(recipe: MelRecipe) -> int:
 def describe_shapes(samples: int, recipe: MelRecipe) -> str:
     """HTML: the shapes from samples to log-mel, and what is odd about this choice."""
     rows = samples // recipe.hop_length
-    frequencies, spacing = recipe.n_fft // 2 + 1, SAMPLE_RATE / recipe.n_fft
+    frequencies = recipe.n_fft // 2 + 1
+    spacing = SAMPLE_RATE / recipe.n_fft
     shapes = f"<code>[{samples:,}]</code> samples → power <code>[{rows + 1}, {frequencies}]</code>"
     shapes += f" → log-mel <code>[{rows}, {recipe.bins}]</code>"
     details = f"{SAMPLE_RATE / recipe.hop_length:g} frames a second, frequencies {spacing:g} Hz apart"
@@ -93,7 +94,8 @@ class MelExplorer(Demo):
         self.window = ipywidgets.IntSlider(25, 5, 100, 5, description="window (ms)", style=style)
         self.hop = ipywidgets.IntSlider(10, 5, 40, 5, description="hop (ms)", style=style)
         self.bins = ipywidgets.IntSlider(80, 8, 128, 4, description="bins", style=style)
-        self.shapes, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
+        self.shapes = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout={"width": "100%"})
         controls = [self.clip, self.window, self.hop, self.bins]
         for control in controls:
             control.observe(self._redraw, names="value")

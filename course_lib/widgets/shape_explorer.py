@@ -17,7 +17,8 @@ LLM_DIMS = {
     "Qwen2.5-3B, 2048": 2048,
     "Qwen2.5-7B, 3584": 3584,
 }
-SHADES, PALE = ("#1f3b57", "#6f8aa3"), "#ffffff"
+SHADES = ("#1f3b57", "#6f8aa3")
+PALE = "#ffffff"
 SHOWN_SECONDS = 0.5
 FEATURE_SECONDS = 0.02
 
@@ -88,7 +89,8 @@ class ShapeExplorer(Demo):
         self.k = ipywidgets.IntSlider(k, min=1, max=10, description="k", style=style)
         self.llm_dim = ipywidgets.Dropdown(options=LLM_DIMS, value=llm_dim, description="llm_dim", style=style)
         self.padded = ipywidgets.Checkbox(False, description="pad to 30 s, as Whisper does unless told otherwise", indent=False)
-        self.table, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
+        self.table = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout={"width": "100%"})
         controls = [self.seconds, self.k, self.llm_dim, self.padded]
         for control in controls:
             control.observe(self._refresh, names="value")

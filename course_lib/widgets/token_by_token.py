@@ -104,7 +104,8 @@ class TokenByToken(Demo):
         self.clip = ipywidgets.Dropdown(options=captions, description="clip", layout={"width": "98%"})
         steps = len(self.current.steps)
         self.step = ipywidgets.IntSlider(step, min=1, max=steps, description="step", layout={"width": "98%"})
-        self.text, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
+        self.text = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout={"width": "100%"})
         self.clip.observe(self._pick, names="value")
         self.step.observe(self._refresh, names="value")
         self._refresh()
@@ -120,7 +121,8 @@ class TokenByToken(Demo):
     def _pick(self, change=None) -> None:
         """Begin at the first step. The slider goes there before its end moves, so it never points outside either clip."""
         self.step.unobserve(self._refresh, names="value")
-        self.step.value, self.step.max = 1, len(self.current.steps)
+        self.step.value = 1
+        self.step.max = len(self.current.steps)
         self.step.observe(self._refresh, names="value")
         self._refresh()
 

@@ -6,6 +6,7 @@ An audio token was never a word; it has no id. But it lies among the language mo
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -14,14 +15,16 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
 
 from course_lib.language_model.denoising import SILENCE
 from course_lib.slam.model import SlamASR
 from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.sound.mel import HOP_LENGTH, whisper_log_mel
 from course_lib.sound.plots import INK, SOFT, plot_rows
-from course_lib.widgets.clip_slider import ClipSlider, audio_html
+from course_lib.widgets.clip_slider import ClipSlider, audio_html, window_bounds
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 CURSOR = "#e08a1e"
 NEIGHBOURS = 5
@@ -51,7 +54,7 @@ def nearest_rows(
     return tuple(cosines.topk(count, dim=1))
 
 
-def piece_names(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def piece_names(tokenizer: "transformers.PreTrainedTokenizerBase") -> list[str]:
     """Every piece of the vocabulary as a person would write it: ␣ for a space, · for silence, � for what nobody can read.
 
     Nobody can read half a letter (one byte of two) or a control character, for which no font has a picture.
@@ -110,10 +113,8 @@ def describe_token(clip: ReadClip, token: int) -> str:
 def piece_of(clip: ReadClip, token: int, seconds: float = PIECE_SECONDS) -> Float[Tensor, "samples"]:
     """The sound around a token, moved inside the clip at its ends; the whole of a shorter clip."""
     _refuse_token(clip, token)
-    size = min(round(seconds * SAMPLE_RATE), len(clip.waveform))
-    centre = round((token + 0.5) / clip.tokens_per_second * SAMPLE_RATE)
-    start = max(0, min(centre - size // 2, len(clip.waveform) - size))
-    return clip.waveform[start : start + size]
+    start, end = window_bounds(len(clip.waveform), (token + 0.5) / clip.tokens_per_second, seconds)
+    return clip.waveform[start:end]
 
 
 def _write_pieces(axes: Axes, clip: ReadClip, bins: int) -> None:

@@ -77,7 +77,8 @@ def _draw_losses(axes: Axes, history: History, deaf_loss: float | None) -> None:
 
 
 def _draw_rates(axes: Axes, validations: list[Figures]) -> None:
-    steps, percent = [row["step"] for row in validations], [100 * row["wer"] for row in validations]
+    steps = [row["step"] for row in validations]
+    percent = [100 * row["wer"] for row in validations]
     axes.plot(steps, percent, "o-", color=INK, markersize=3, label="word error rate, transcribing" if steps else None)
     forced = [(row["step"], 100 - 100 * row["token_accuracy"]) for row in validations if "token_accuracy" in row]
     if forced:
@@ -128,7 +129,9 @@ class TrainingDashboard(Demo):
     """
 
     def __init__(self, total_steps: int, deaf_loss: float | None = None):
-        self.history, self.total_steps, self.deaf_loss = History(), total_steps, deaf_loss
+        self.history = History()
+        self.total_steps = total_steps
+        self.deaf_loss = deaf_loss
         self.bar = ipywidgets.IntProgress(value=0, max=total_steps, layout={"width": "98%"})
         self.text, self.texts = ipywidgets.HTML(), ipywidgets.HTML()
         self.picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})

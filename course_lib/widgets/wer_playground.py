@@ -98,7 +98,8 @@ def draw_playground(reference: str, hypothesis: str) -> Figure:
     rows, columns = reference.split(), hypothesis.split()
     figure = Figure(figsize=(7, 1.6 + 0.38 * (len(rows) + 2)))
     upper, lower = figure.subplots(2, 1, height_ratios=[1.3, 0.38 * (len(rows) + 2)])
-    (words,), (characters,) = error_counts(reference, hypothesis), error_counts(reference, hypothesis, "char")
+    (words,) = error_counts(reference, hypothesis)
+    (characters,) = error_counts(reference, hypothesis, "char")
     rates = f"WER {words.rate:.1%}   CER {characters.rate:.1%}"
     upper.text(0, 1, f"{align(rows, columns)}\n\n{rates}", va="top", family="monospace")
     upper.axis("off")

@@ -42,7 +42,8 @@ class YourVoice(Demo):
     def __init__(self, transcribe: Transcribe, example: bytes, example_name: str):
         self.transcribe = transcribe
         self.upload = ipywidgets.FileUpload(accept=".wav,.flac,.ogg,.mp3", multiple=False, description="your recording")
-        self.text, self.picture = ipywidgets.HTML(), ipywidgets.Image(format="png", layout={"width": "100%"})
+        self.text = ipywidgets.HTML()
+        self.picture = ipywidgets.Image(format="png", layout={"width": "100%"})
         self.upload.observe(self._on_upload, names="value")
         twin_line, twin_png = describe_recording(example, example_name, transcribe)
         self._show(twin_line, twin_png)

@@ -1,7 +1,6 @@
 """The benchmark's arithmetic and its parts, on invented seconds and models of a few numbers; how fast is never asked."""
 
 import argparse
-import dataclasses
 import itertools
 import json
 import math
@@ -16,7 +15,7 @@ from course_lib.benchmark import ctc as benchmark_ctc
 from course_lib.benchmark import measure
 from course_lib.benchmark.ctc import BOTH, STAGES, TRICKS, Contest, PlainRecogniser, compare, figures, show, training_step
 from course_lib.benchmark.measure import StopWatch, best_round, peak_bytes, take_turns, total
-from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.config import CONFIG_FOLDER, load_config, replace
 from course_lib.ctc.recogniser import CONFIG_NAME, StageBConfig
 from course_lib.data.datasets import load_examples
 from course_lib.encoder.tiny import ByteDropout
@@ -31,7 +30,7 @@ CPU = torch.device("cpu")
 def config() -> StageBConfig:
     """The shipped config, much smaller."""
     shipped = load_config(CONFIG_FOLDER / CONFIG_NAME, StageBConfig)
-    return dataclasses.replace(shipped, d_model=12, n_layers=1, n_heads=3, d_ff=16, num_threads=1, precision="bf16")
+    return replace(shipped, d_model=12, n_layers=1, n_heads=3, d_ff=16, num_threads=1, precision="bf16")
 
 
 @pytest.fixture(scope="module")

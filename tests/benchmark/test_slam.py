@@ -4,7 +4,6 @@ The models are tiny and have random weights, large enough that the loss tells on
 """
 
 import argparse
-import dataclasses
 import json
 import sys
 
@@ -30,7 +29,7 @@ from course_lib.benchmark.slam import (
     show,
     without,
 )
-from course_lib.config import load_config
+from course_lib.config import load_config, replace
 from course_lib.data.datasets import Example, load_examples
 from course_lib.encoder.whisper import WhisperEncoder
 from course_lib.slam.model import SlamASR
@@ -49,7 +48,7 @@ LIVE_FP32 = WAYS["live"] - {"bf16"}
 def config() -> SlamConfig:
     """The shipped config with a learning rate whose updates can be seen."""
     shipped = load_config(SHIPPED_SLAM / CONFIG_NAME, SlamConfig)
-    return dataclasses.replace(shipped, lr=1e-2, weight_decay=0.1, num_threads=1, device="cpu", precision="bf16")
+    return replace(shipped, lr=1e-2, weight_decay=0.1, num_threads=1, device="cpu", precision="bf16")
 
 
 @pytest.fixture(scope="module")

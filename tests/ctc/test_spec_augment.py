@@ -1,10 +1,10 @@
-"""SpecAugment: zeros where it covers, the very same numbers elsewhere, and never a frame behind a clip's end."""
+"""SpecAugment: zeros under its masks, the very same numbers elsewhere, and never a frame behind a clip's end."""
 
 import pytest
 import torch
 
 from course_lib.ctc.recogniser import StageBRecogniser
-from course_lib.ctc.spec_augment import SpecAugment, random_stretch
+from course_lib.ctc.spec_augment import SpecAugment, random_mask
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.text.vocabulary import CharVocabulary
 
@@ -24,7 +24,7 @@ def runs(covered):
     return ((edges == -1).nonzero() - (edges == 1).nonzero()).flatten().tolist()
 
 
-def test_what_is_not_covered_stays_and_what_is_becomes_zero(log_mel):
+def test_what_is_not_masked_stays_and_what_is_becomes_zero(log_mel):
     torch.manual_seed(0)
     before, generator = log_mel.clone(), torch.Generator().manual_seed(5)
     values = torch.randn(log_mel.shape, generator=generator)
@@ -41,9 +41,9 @@ def test_the_input_is_left_alone(log_mel):
     assert torch.equal(log_mel, before)
 
 
-def test_bands_go_through_all_frames_and_have_at_most_their_width(log_mel):
+def test_frequency_masks_go_through_all_frames_and_have_at_most_their_width(log_mel):
     torch.manual_seed(0)
-    masked = SpecAugment(bands=1, band_width=20, moments=0)(log_mel, COUNTS)
+    masked = SpecAugment(frequency_masks=1, frequency_width=20, time_masks=0)(log_mel, COUNTS)
     widths = []
     for clip, count in zip(masked, COUNTS, strict=True):
         covered = (clip[:count] == 0).all(dim=0)
@@ -55,9 +55,9 @@ def test_bands_go_through_all_frames_and_have_at_most_their_width(log_mel):
     assert 8 < sum(widths) / len(widths) < 12
 
 
-def test_moments_go_through_all_bins_and_cover_at_most_their_share(log_mel):
+def test_time_masks_go_through_all_bins_and_cover_at_most_their_share(log_mel):
     torch.manual_seed(0)
-    masked = SpecAugment(bands=0, moments=1, time_share=0.1)(log_mel, COUNTS)
+    masked = SpecAugment(frequency_masks=0, time_masks=1, time_share=0.1)(log_mel, COUNTS)
     widest = dict.fromkeys(COUNTS.tolist(), 0)
     for clip, count in zip(masked, COUNTS.tolist(), strict=True):
         covered = (clip == 0).all(dim=1)
@@ -70,21 +70,21 @@ def test_moments_go_through_all_bins_and_cover_at_most_their_share(log_mel):
     assert widest[9] == 0
 
 
-def test_there_are_as_many_bands_and_moments_as_asked_for(log_mel):
+def test_there_are_as_many_masks_of_both_kinds_as_asked_for(log_mel):
     torch.manual_seed(0)
-    masked = SpecAugment(bands=2, band_width=20, moments=3, time_share=0.2)(log_mel, COUNTS)
-    bands, moments = [], []
+    masked = SpecAugment(frequency_masks=2, frequency_width=20, time_masks=3, time_share=0.2)(log_mel, COUNTS)
+    in_frequency, in_time = [], []
     for clip, count in zip(masked, COUNTS.tolist(), strict=True):
-        bands.append(len(runs((clip[:count] == 0).all(dim=0))))
-        moments.append(len(runs((clip == 0).all(dim=1))))
-    assert max(bands) == 2
-    assert max(moments) == 3
+        in_frequency.append(len(runs((clip[:count] == 0).all(dim=0))))
+        in_time.append(len(runs((clip == 0).all(dim=1))))
+    assert max(in_frequency) == 2
+    assert max(in_time) == 3
 
 
 def test_a_mask_may_stand_anywhere_from_the_first_to_the_last_frame_of_its_own_clip():
     torch.manual_seed(0)
     lengths = torch.tensor([10, 6] * 4000)
-    covered = random_stretch(torch.full((8000,), 3.0), lengths, 12)
+    covered = random_mask(torch.full((8000,), 3.0), lengths, 12)
     first_three, shares = covered[lengths == 10], covered[lengths == 6].float().mean(dim=0)
     assert first_three[:, :10].any(dim=0).all()
     assert not first_three[:, 10:].any()
@@ -101,10 +101,10 @@ def test_a_mask_may_stand_anywhere_from_the_first_to_the_last_frame_of_its_own_c
 
 def test_a_mask_wider_than_the_clip_covers_the_clip_and_no_more():
     torch.manual_seed(0)
-    covered = random_stretch(torch.full((500,), 50.0), torch.full((500,), 4), 9)
+    covered = random_mask(torch.full((500,), 50.0), torch.full((500,), 4), 9)
     assert not covered[:, 4:].any()
     assert covered[:, :4].all(dim=1).any()
-    assert SpecAugment(bands=3, band_width=500)(torch.ones(2, 6, 128), torch.tensor([6, 6])).shape == (2, 6, 128)
+    assert SpecAugment(frequency_masks=3, frequency_width=500)(torch.ones(2, 6, 128), torch.tensor([6, 6])).shape == (2, 6, 128)
 
 
 def test_the_same_seed_covers_the_same_and_every_clip_has_masks_of_its_own(log_mel):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from course_lib.data.batches import SpeechBatches, SpeechCheck
+from course_lib.data.batches import SpeechBatches, SpeechCheck, TrainedRecogniser
 from course_lib.data.datasets import FeatureStore
 from course_lib.training.step import StepOutput
 
@@ -65,14 +65,14 @@ def test_clips_of_similar_length_come_together_unless_that_is_switched_off():
     assert padded_share(kept(0), counts[50:]) < 1.1
 
 
-class Scripted:
+class Scripted(TrainedRecogniser):
     """Hears the number of a clip in its features, and answers and judges as it was told."""
 
     def __init__(self, answers, losses=(), labels=()):
         self.answers, self.losses, self.labels, self.asked = answers, losses, labels, []
 
-    def transcribe_features(self, features, max_new_tokens):
-        self.asked.append((len(features), max_new_tokens))
+    def transcribe_features(self, features):
+        self.asked.append(len(features))
         return [self.answers[int(clip[0, 0])] for clip in features]
 
     def loss(self, batch):
@@ -86,14 +86,14 @@ def test_every_text_meets_its_own_transcript_and_means_are_over_all_symbols():
     texts = ["nul nul nul", "en en", "to", "tre tre tre"]
     answers = ["nul nul", "en en", "to", "tre fire tre"]
     model = Scripted(answers, losses=[1.0, 2.0, 3.0, 4.0], labels=[11, 5, 2, 11])
-    figures = SpeechCheck(model, NumberedStore([40, 10, 30, 20]), texts, batch_size=3, max_new_tokens=9)()
+    figures = SpeechCheck(model, NumberedStore([40, 10, 30, 20]), texts, batch_size=3)()
     assert list(figures) == ["wer", "cer", "loss", "token_accuracy_teacher_forced"]
     assert figures["wer"] == pytest.approx(2 / 9)
     # " nul" was not heard: 4 letters; tre → fire: t → fi
     assert figures["cer"] == pytest.approx((4 + 2) / 29)
     assert figures["loss"] == pytest.approx((11 + 10 + 6 + 44) / 29)
     assert figures["token_accuracy_teacher_forced"] == pytest.approx(16 / 29)
-    assert model.asked == [(3, 9), (1, 9)]
+    assert model.asked == [3, 1]
 
 
 def test_the_check_takes_clips_of_similar_length_together():
@@ -107,4 +107,4 @@ def test_the_check_takes_clips_of_similar_length_together():
     model = Watching(TEXTS, [1.0] * 11, [1] * 11)
     assert SpeechCheck(model, NumberedStore(COUNTS), TEXTS, batch_size=4)()["wer"] == 0.0
     assert [length for batch in seen for length in batch] == sorted(COUNTS)
-    assert model.asked == [(4, 0), (4, 0), (3, 0)]
+    assert model.asked == [4, 4, 3]

@@ -318,7 +318,7 @@ def test_an_interrupted_encoding_leaves_nothing_that_counts_as_complete(folder, 
     examples, counted.break_at = read_asr_csv(folder / "asr.csv"), 2
     with pytest.raises(KeyboardInterrupt):
         encode_examples(examples, counted, batch_size=1)
-    assert [path.suffix for path in (cache_folder() / "features").iterdir()] == [".part"]
+    assert list((cache_folder() / "features").iterdir()) == []
     counted.break_at = None
     store = encode_examples(examples, counted, batch_size=1)
     assert counted.batches == 2 + 3
@@ -329,12 +329,10 @@ def test_an_interrupted_encoding_leaves_nothing_that_counts_as_complete(folder, 
 def test_two_processes_may_encode_the_same_clips_at_once(folder, encoder, monkeypatch):
     examples, write_features = read_asr_csv(folder / "asr.csv"), datasets._write_features
 
-    def meanwhile_another_finishes(*arguments):
+    def meanwhile_another_finishes(folder, **named):
         monkeypatch.setattr(datasets, "_write_features", write_features)
-        with monkeypatch.context() as other_process:
-            other_process.setattr(datasets.os, "getpid", lambda: 1)
-            encode_examples(examples, encoder)
-        write_features(*arguments)
+        encode_examples(examples, encoder)
+        write_features(folder, **named)
 
     monkeypatch.setattr(datasets, "_write_features", meanwhile_another_finishes)
     assert len(encode_examples(examples, encoder)) == 3
@@ -348,7 +346,7 @@ def test_log_mels_are_stored_clip_by_clip_and_made_only_once(folder, monkeypatch
     store = log_mel_examples(examples, batch_size=2)
     for index, example in enumerate(examples):
         live = ctc_log_mel(datasets.load_audio(example.path))
-        torch.testing.assert_close(store[index], live, atol=1e-5, rtol=2**-11 + 1e-5)  # half of fp16's last place
+        torch.testing.assert_close(store[index], live, rtol=2**-11, atol=1e-4)
     assert len(log_mel_examples(examples)) == len(made) == 3
     # other sound is looked at again, and so is the same sound under another limit
     assert len(log_mel_examples(examples[:2])) == 2

@@ -8,7 +8,7 @@ import torch
 from transformers import WhisperConfig
 from transformers.models.whisper.modeling_whisper import WhisperEncoder as TransformersEncoder
 
-from course_lib.encoder.base import EncoderError, pad_log_mels
+from course_lib.encoder.base import EncoderError, Padded
 from course_lib.encoder.whisper import WhisperEncoder
 from course_lib.files import DATA_FOLDER
 from course_lib.sound.mel import whisper_log_mel
@@ -71,21 +71,21 @@ def test_30_seconds_equal_transformers(encoder):
 
 def test_a_clip_is_the_same_alone_and_in_a_batch(exact_encoder):
     log_mels = [log_mel.double() for log_mel in clips()]
-    features, counts = exact_encoder(*pad_log_mels(log_mels))
+    features, counts = exact_encoder(*Padded.of(log_mels))
     for row, count, log_mel in zip(features, counts, log_mels, strict=True):
         alone, _ = exact_encoder(log_mel[None])
         torch.testing.assert_close(row[:count], alone[0], atol=1e-5, rtol=0)
 
 
 def test_in_fp32_only_rounding_differs(encoder):
-    features, counts = encoder(*pad_log_mels(clips()))
+    features, counts = encoder(*Padded.of(clips()))
     for row, count, log_mel in zip(features, counts, clips(), strict=True):
         alone, _ = encoder(log_mel[None])
         assert (row[:count] - alone[0]).abs().max() <= 1e-4 * alone.abs().max()
 
 
 def test_what_stands_in_the_padding_does_not_matter(exact_encoder):
-    batch, counts = pad_log_mels([log_mel.double() for log_mel in clips()])
+    batch, counts = Padded.of([log_mel.double() for log_mel in clips()])
     padding = torch.arange(batch.shape[1]) >= counts[:, None]
     features, feature_counts = exact_encoder(batch, counts)
     disturbed, _ = exact_encoder(batch + 5.0 * padding[:, :, None], counts)
@@ -156,8 +156,8 @@ def test_bf16_is_close_and_still_returns_fp32(encoder):
     assert 1e-4 < difference < 0.1
 
 
-def test_pad_log_mels():
-    batch, counts = pad_log_mels([torch.ones(3, 80), torch.ones(5, 80)])
+def test_padded():
+    batch, counts = Padded.of([torch.ones(3, 80), torch.ones(5, 80)])
     assert counts.tolist() == [3, 5]
     assert batch.sum(dim=(1, 2)).tolist() == [240, 400]
     assert batch[0, 3:].abs().max() == 0
@@ -166,6 +166,6 @@ def test_pad_log_mels():
 def test_eager_attention_is_not_used_with_a_yes_or_no_mask(encoder):
     whisper = copy.deepcopy(encoder.whisper)
     whisper.config._attn_implementation = "eager"
-    batch, counts = pad_log_mels(clips()[:2])
+    batch, counts = Padded.of(clips()[:2])
     features, _ = WhisperEncoder(whisper)(batch, counts)
     torch.testing.assert_close(features, encoder(batch, counts)[0], atol=1e-3, rtol=0)

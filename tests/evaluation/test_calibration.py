@@ -1,7 +1,5 @@
 """Confidences with known values, and bins counted by hand."""
 
-import math
-
 import pytest
 from matplotlib.figure import Figure
 
@@ -9,45 +7,9 @@ from course_lib.evaluation.calibration import (
     Bin,
     calibration_error,
     keep_the_surest,
-    mean_token_probability,
-    n_best_share,
     plot_reliability,
     reliability_bins,
-    sentence_probability,
 )
-from course_lib.slam.model import Hypothesis
-
-
-def test_the_sentence_is_the_product_and_the_mean_does_not_grow_with_its_length():
-    short, long = [math.log(0.8)] * 2, [math.log(0.8)] * 20
-    assert sentence_probability(short) == pytest.approx(0.64)
-    assert sentence_probability(long) == pytest.approx(0.8**20)
-    assert mean_token_probability(short) == mean_token_probability(long) == pytest.approx(0.8)
-    assert sentence_probability([]) == 1
-    with pytest.raises(ValueError, match="needs at least one"):
-        mean_token_probability([])
-
-
-def test_the_share_of_the_best_is_a_softmax_over_the_scores_it_was_chosen_by():
-    candidates = [Hypothesis("ja", -1.0, -2.0), Hypothesis("nej", -1.5, -4.0), Hypothesis("jo", -9.0, -math.inf)]
-    scores = [math.exp(-1 - 0.2 * 2), math.exp(-1.5 - 0.2 * 4)]
-    assert n_best_share(candidates, 0.2) == pytest.approx(scores[0] / sum(scores))
-    alone = [math.exp(-1), math.exp(-1.5), math.exp(-9)]
-    assert n_best_share(candidates) == pytest.approx(alone[0] / sum(alone))
-
-
-def test_two_spellings_of_one_text_count_together():
-    twice = [Hypothesis("ja", -1.0, 0.0), Hypothesis("nej", -1.0, 0.0), Hypothesis("ja", -1.0, 0.0)]
-    assert n_best_share(twice) == pytest.approx(2 / 3)
-
-
-def test_scores_far_below_nought_and_impossible_ones_are_no_trouble():
-    assert n_best_share([Hypothesis("ja", -2000.0, 0.0), Hypothesis("nej", -2001.0, 0.0)]) == pytest.approx(
-        1 / (1 + math.exp(-1))
-    )
-    assert n_best_share([Hypothesis("ja", -1.0, -math.inf)] * 4, 0.5) == 0.25
-    with pytest.raises(ValueError, match="no candidates"):
-        n_best_share([])
 
 
 def test_clips_are_sorted_into_ranges_that_hold_their_upper_end():

@@ -109,7 +109,8 @@ def test_no_more_than_the_limit_is_written(whisper, monkeypatch):
     generate = whisper.model.generate
     monkeypatch.setattr(whisper.model, "generate", lambda *g, **n: asked.append(n["max_new_tokens"]) or generate(*g, **n))
     whisper.transcribe([noise(1.0)])
-    whisper.transcribe([noise(1.0)], max_new_tokens=3)
+    monkeypatch.setattr(whisper, "max_new_tokens", 3)
+    whisper.transcribe([noise(1.0)])
     assert asked == [6, 3]
 
 

@@ -5,8 +5,7 @@ import unicodedata
 
 import pytest
 
-from course_lib.exercises.chapter_03 import EXERCISES, HAND_HYPOTHESIS, HAND_REFERENCE
-from course_lib.exercises.chapter_03_reasons import cheapest_splits, tidy
+from course_lib.exercises.chapter_03 import EXERCISES, HAND_HYPOTHESIS, HAND_REFERENCE, cheapest_splits, tidy
 from course_lib.text.metrics import align, edit_table, error_counts
 
 

@@ -23,7 +23,7 @@ from course_lib.language_model.tiny import (
     train_tiny_lm,
 )
 
-NO_BLUR = Corruption(blend=0.0, noise=0.0)
+NO_NOISE = Corruption(blend=0.0, noise=0.0)
 
 
 @pytest.fixture
@@ -33,12 +33,12 @@ def settings():
 
 @pytest.fixture
 def tasks(tiny_llm):
-    return TextTasks(copy.deepcopy(tiny_llm.model), tiny_llm.tokenizer, NO_BLUR, "fp32").eval()
+    return TextTasks(copy.deepcopy(tiny_llm.model), tiny_llm.tokenizer, NO_NOISE, "fp32").eval()
 
 
-def example(tokenizer, sentence="hvor er min hat", retype=True):
+def example(tokenizer, sentence="hvor er min hat", denoise=True):
     answer_ids = [*tokenizer(sentence).input_ids, tokenizer.eos_token_id]
-    return TextExample(answer_ids, tokenizer(sentence).input_ids if retype else None)
+    return TextExample(answer_ids, tokenizer(sentence).input_ids if denoise else None)
 
 
 def test_the_prompt_is_six_tokens_as_in_qwen(tiny_llm):
@@ -71,7 +71,7 @@ def test_the_model_is_a_qwen2_of_about_three_million_parameters(tiny_llm):
     assert (model.config.eos_token_id, model.config.pad_token_id, model.config.bos_token_id) == (0, 1, None)
 
 
-def test_a_retyped_row_is_pieces_prompt_answer_and_only_the_answer_is_labelled(tiny_llm, tasks):
+def test_a_denoising_row_is_corrupted_tokens_prompt_answer_and_only_the_answer_is_labelled(tiny_llm, tasks):
     model, tokenizer = tasks.llm, tiny_llm.tokenizer
     given = TextExample([70, 71, 0], [80, 81, 82, 83])
     (row,) = tasks.rows([given])
@@ -89,7 +89,7 @@ def test_a_continued_row_is_a_start_and_the_answer(tiny_llm, tasks):
 def test_the_loss_of_a_mixed_batch_is_that_of_transformers_over_the_answer_tokens(tiny_llm, tasks):
     batch = [
         example(tiny_llm.tokenizer),
-        example(tiny_llm.tokenizer, "øl", retype=False),
+        example(tiny_llm.tokenizer, "øl", denoise=False),
         example(tiny_llm.tokenizer, "kom"),
     ]
     output = tasks(batch)
@@ -102,35 +102,35 @@ def test_the_loss_of_a_mixed_batch_is_that_of_transformers_over_the_answer_token
     assert 0 <= output.correct_tokens <= output.label_tokens
 
 
-def test_other_pieces_change_the_loss_but_not_what_is_counted(tasks):
+def test_other_corrupted_tokens_change_the_loss_but_not_what_is_counted(tasks):
     first, second = tasks([TextExample([70, 71, 0], [80, 81])]), tasks([TextExample([70, 71, 0], [90, 91, 92])])
     assert first.label_tokens == second.label_tokens == 3
     assert first.loss != second.loss
 
 
-def test_pieces_are_blurred_in_training_only_and_the_answer_never(tiny_llm):
+def test_corrupted_tokens_get_noise_in_training_only_and_the_answer_never(tiny_llm):
     tasks = TextTasks(copy.deepcopy(tiny_llm.model), tiny_llm.tokenizer, Corruption(), "fp32")
     given = [TextExample([70, 71, 0], [80, 81, 82, 83]), TextExample([70, 0], []), TextExample([72, 0], None)]
-    clear = tasks.eval().rows(given)
-    blurred = tasks.train().rows(given)
-    assert torch.equal(clear[0].embeddings[:4], tasks.llm.get_input_embeddings()(torch.tensor([80, 81, 82, 83])))
-    assert not torch.isclose(blurred[0].embeddings[:4], clear[0].embeddings[:4]).all(dim=1).any()
-    assert torch.equal(blurred[0].embeddings[4:], clear[0].embeddings[4:])
-    assert torch.equal(blurred[1].embeddings, clear[1].embeddings)
-    assert torch.equal(blurred[2].embeddings, clear[2].embeddings)
+    clean = tasks.eval().rows(given)
+    noisy = tasks.train().rows(given)
+    assert torch.equal(clean[0].embeddings[:4], tasks.llm.get_input_embeddings()(torch.tensor([80, 81, 82, 83])))
+    assert not torch.isclose(noisy[0].embeddings[:4], clean[0].embeddings[:4]).all(dim=1).any()
+    assert torch.equal(noisy[0].embeddings[4:], clean[0].embeddings[4:])
+    assert torch.equal(noisy[1].embeddings, clean[1].embeddings)
+    assert torch.equal(noisy[2].embeddings, clean[2].embeddings)
 
 
-def test_blending_mixes_a_piece_with_the_next_and_noise_is_at_most_its_sigma(tiny_llm):
-    pieces = torch.eye(4, 64)
-    blend = TextTasks(tiny_llm.model, tiny_llm.tokenizer, Corruption(blend=0.5, noise=0.0), "fp32")._blur(pieces)
+def test_blending_mixes_a_token_with_the_next_and_noise_is_at_most_its_sigma(tiny_llm):
+    tokens = torch.eye(4, 64)
+    blend = TextTasks(tiny_llm.model, tiny_llm.tokenizer, Corruption(blend=0.5, noise=0.0), "fp32")._add_noise(tokens)
     for index in range(3):
         share = blend[index, index + 1]
         assert 0 <= share <= 0.5
         assert blend[index, index] == pytest.approx(1 - float(share), abs=1e-6)
-    assert torch.equal(blend[3], pieces[3])
-    pieces = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
-    noisy = TextTasks(tiny_llm.model, tiny_llm.tokenizer, Corruption(blend=0.0, noise=0.9), "fp32")._blur(pieces)
-    assert 0 < (noisy - pieces).std() < 0.95 * pieces.std()
+    assert torch.equal(blend[3], tokens[3])
+    tokens = torch.randn(50, 64, generator=torch.Generator().manual_seed(0))
+    noisy = TextTasks(tiny_llm.model, tiny_llm.tokenizer, Corruption(blend=0.0, noise=0.9), "fp32")._add_noise(tokens)
+    assert 0 < (noisy - tokens).std() < 0.95 * tokens.std()
 
 
 def test_no_sentence_of_dev_or_test_is_in_the_text_that_the_model_reads(tiny_llm):
@@ -144,12 +144,12 @@ def test_no_sentence_of_dev_or_test_is_in_the_text_that_the_model_reads(tiny_llm
     assert {split_of(text) for text in texts} == {"train", "any"}
 
 
-def test_batches_have_their_number_and_size_and_four_of_five_rows_are_retyped(tiny_llm):
+def test_batches_have_their_number_and_size_and_four_of_five_rows_are_denoised(tiny_llm):
     settings = TinyLMConfig(batch_size=16, batches_per_epoch=25)
     batches = [*TextBatches(tiny_llm.tokenizer, settings)(0)]
     assert [len(batch) for batch in batches] == [16] * 25
     rows = [one for batch in batches for one in batch]
-    assert sum(one.piece_ids is not None for one in rows) / len(rows) == pytest.approx(0.8, abs=0.06)
+    assert sum(one.corrupted_ids is not None for one in rows) / len(rows) == pytest.approx(0.8, abs=0.06)
     assert all(one.answer_ids[-1] == tiny_llm.tokenizer.eos_token_id for one in rows)
     spread = [max(map(TextExample.length, batch)) - min(map(TextExample.length, batch)) for batch in batches]
     assert sum(spread) / 25 < 12
@@ -172,10 +172,10 @@ def test_the_check_scores_what_was_written_against_unseen_dev_sentences(tiny_llm
     assert check() == {"denoising_wer": 1.0}
 
 
-def test_the_check_gives_the_model_pieces_and_prompt_but_no_answer(tiny_llm, tasks, settings):
+def test_the_check_gives_the_model_corrupted_tokens_and_prompt_but_no_answer(tiny_llm, tasks, settings):
     check = DenoisingCheck(tasks, tiny_llm.tokenizer, settings)
     for row, one in zip(tasks.rows(check.examples), check.examples, strict=True):
-        assert len(row.embeddings) == len(one.piece_ids) + 6
+        assert len(row.embeddings) == len(one.corrupted_ids) + 6
         assert set(row.labels.tolist()) == {IGNORE_INDEX}
 
 
@@ -183,12 +183,12 @@ def test_a_few_steps_of_training_lower_the_loss_of_both_tasks(tiny_llm, tasks):
     torch.manual_seed(0)
     batches = [*TextBatches(tiny_llm.tokenizer, TinyLMConfig(batch_size=16, batches_per_epoch=30))(0)]
     rows = [one for batch in batches[-6:] for one in batch]
-    retype, continued = ([one for one in rows if (one.piece_ids is None) == bare] for bare in (False, True))
+    denoised, continued = ([one for one in rows if (one.corrupted_ids is None) == bare] for bare in (False, True))
 
     @torch.no_grad()
     def losses():
         tasks.eval()
-        return [float(tasks(task).loss) for task in (retype, continued)]
+        return [float(tasks(task).loss) for task in (denoised, continued)]
 
     before, optimizer = losses(), torch.optim.AdamW(tasks.parameters(), lr=3e-3)
     for batch in batches[:-6]:

@@ -1,13 +1,12 @@
 """The warm-up: CTC's loss as PyTorch has it, tokens that stay near text, and nothing trained but the projector."""
 
-import dataclasses
 import json
 
 import pytest
 import torch
 from torch import nn
 
-from course_lib.config import load_config
+from course_lib.config import load_config, replace
 from course_lib.data.batches import SpeechBatch
 from course_lib.slam.ctc_warmup import PULL, CtcWarmup
 from course_lib.systems import SlamConfig, load_slam
@@ -22,70 +21,70 @@ def slam(tiny_run):
 
 
 @pytest.fixture
-def speller(slam):
+def warmup(slam):
     return CtcWarmup(slam)
 
 
-def as_tokens(speller, text):
+def as_tokens(warmup, text):
     """Audio tokens that are exactly the embeddings of these letters."""
-    return speller.letters.embeddings[[speller.letters.symbols.index(letter) for letter in text]]
+    return warmup.ctc_head.embeddings[[warmup.ctc_head.symbols.index(letter) for letter in text]]
 
 
-def test_it_writes_what_the_tokens_spell(speller, monkeypatch):
-    monkeypatch.setattr(speller.slam, "audio_tokens", lambda features: features)
-    assert speller.transcribe_features([as_tokens(speller, "ål"), as_tokens(speller, "rrødgrød")]) == ["ål", "rødgrød"]
+def test_it_writes_what_the_tokens_spell(warmup, monkeypatch):
+    monkeypatch.setattr(warmup.slam, "audio_tokens", lambda features: features)
+    assert warmup.transcribe_features([as_tokens(warmup, "ål"), as_tokens(warmup, "rrødgrød")]) == ["ål", "rødgrød"]
 
 
-def test_a_token_that_is_text_is_near_and_one_that_only_points_there_is_far(speller):
-    letters = as_tokens(speller, "rødgrød")
+def test_a_token_that_is_text_is_near_and_one_that_only_points_there_is_far(warmup):
+    letters = as_tokens(warmup, "rødgrød")
     near, far = (
-        float(speller.distance_from_text([tokens[:3], tokens[3:]], speller.letters.scores([tokens[:3], tokens[3:]])[0]))
+        float(warmup.distance_from_text([tokens[:3], tokens[3:]], warmup.ctc_head.log_probs([tokens[:3], tokens[3:]])))
         for tokens in (letters, 3 * letters)
     )
     assert near < 0.05
     assert far == pytest.approx(4, rel=0.2)
 
 
-def test_padding_is_not_a_distance(speller):
-    short, long = as_tokens(speller, "ø"), as_tokens(speller, "blåbær")
-    together = speller.distance_from_text([short, long], speller.letters.scores([short, long])[0])
-    alone = torch.stack([speller.distance_from_text([clip], speller.letters.scores([clip])[0]) for clip in (short, long)])
+def test_padding_is_not_a_distance(warmup):
+    short, long = as_tokens(warmup, "ø"), as_tokens(warmup, "blåbær")
+    together = warmup.distance_from_text([short, long], warmup.ctc_head.log_probs([short, long]))
+    alone = torch.stack([warmup.distance_from_text([clip], warmup.ctc_head.log_probs([clip])) for clip in (short, long)])
     assert float(together) == pytest.approx(float(alone @ torch.tensor([1 / 7, 6 / 7])), rel=1e-4)
 
 
-def test_the_loss_is_that_of_torch_clip_by_clip_and_the_distance_from_text(speller):
+def test_the_loss_is_that_of_torch_clip_by_clip_and_the_distance_from_text(warmup):
     features, texts = [torch.randn(60, 512), torch.randn(41, 512)], ["en blå bil", "idé nej"]
-    ours = speller.loss(SpeechBatch(features, texts))
+    ours = warmup.loss(SpeechBatch(features, texts))
     assert ours.label_tokens == sum(map(len, texts))
-    tokens = [clip.detach() for clip in speller.slam.audio_tokens(features)]
+    tokens = [clip.detach() for clip in warmup.slam.audio_tokens(features)]
     losses = []
     for clip, text in zip(tokens, texts, strict=True):
-        scores, _ = speller.letters.scores([clip])
-        target = torch.tensor([speller.letters.symbols.index(letter) for letter in text.replace("é", "")])
+        scores, _ = warmup.ctc_head.log_probs([clip])
+        target = torch.tensor([warmup.ctc_head.symbols.index(letter) for letter in text.replace("é", "")])
         losses.append(nn.CTCLoss(blank=0)(scores[0], target, torch.tensor(len(scores[0])), torch.tensor(len(target))))
-    distance = speller.distance_from_text(tokens, speller.letters.scores(tokens)[0])
+    distance = warmup.distance_from_text(tokens, warmup.ctc_head.log_probs(tokens))
     assert float(distance) > 0.1
     assert float(ours.loss) == pytest.approx(float(torch.stack(losses).mean() + PULL * distance), rel=1e-4)
 
 
-def test_a_clip_too_short_for_its_text_teaches_no_letter(speller):
-    tokens = [clip.detach() for clip in speller.slam.audio_tokens([torch.randn(6, 512)])]
-    speller.slam.audio_tokens = lambda features: tokens
-    loss = speller.loss(SpeechBatch([torch.randn(6, 512)], ["hvornår kommer toget"])).loss
-    assert float(loss) == pytest.approx(float(PULL * speller.distance_from_text(tokens, speller.letters.scores(tokens)[0])))
+def test_a_clip_too_short_for_its_text_teaches_no_letter(warmup):
+    tokens = [clip.detach() for clip in warmup.slam.audio_tokens([torch.randn(6, 512)])]
+    warmup.slam.audio_tokens = lambda features: tokens
+    loss = warmup.loss(SpeechBatch([torch.randn(6, 512)], ["hvornår kommer toget"])).loss
+    assert float(loss) == pytest.approx(float(PULL * warmup.distance_from_text(tokens, warmup.ctc_head.log_probs(tokens))))
 
 
-def test_correct_are_the_letters_of_clips_without_a_mistake(speller, monkeypatch):
-    monkeypatch.setattr(speller.slam, "audio_tokens", lambda features: features)
-    batch = SpeechBatch([as_tokens(speller, "hej"), as_tokens(speller, "kattn")], ["hej", "katten"])
-    output = speller.loss(batch)
+def test_correct_are_the_letters_of_clips_without_a_mistake(warmup, monkeypatch):
+    monkeypatch.setattr(warmup.slam, "audio_tokens", lambda features: features)
+    batch = SpeechBatch([as_tokens(warmup, "hej"), as_tokens(warmup, "kattn")], ["hej", "katten"])
+    output = warmup.loss(batch)
     assert (output.correct_tokens, output.label_tokens) == (3, 9)
 
 
 def test_it_learns_to_spell_and_changes_nothing_but_the_projector(slam, tmp_path, tiny_run):
     torch.manual_seed(0)
     batch = SpeechBatch([torch.randn(40, 512), torch.randn(30, 512)], ["hej", "nul"])
-    settings = dataclasses.replace(
+    settings = replace(
         load_config(tiny_run.config, SlamConfig),
         num_epochs=250,
         lr=2e-3,
@@ -94,14 +93,14 @@ def test_it_learns_to_spell_and_changes_nothing_but_the_projector(slam, tmp_path
         monitor="loss",
     )
     slam.projector.layers[0].p = 0.0  # on two clips of noise, dropout would only ask for more steps
-    speller = CtcWarmup(slam)
-    before = {name: weight.clone() for name, weight in speller.state_dict(keep_vars=False).items()}
-    trainer = Trainer(speller, lambda epoch: [batch], 1, lambda: {"loss": float(speller.loss(batch).loss)}, settings, tmp_path)
-    untrained = float(speller.loss(batch).loss)
+    warmup = CtcWarmup(slam)
+    before = {name: weight.clone() for name, weight in warmup.state_dict(keep_vars=False).items()}
+    trainer = Trainer(warmup, lambda epoch: [batch], 1, lambda: {"loss": float(warmup.loss(batch).loss)}, settings, tmp_path)
+    untrained = float(warmup.loss(batch).loss)
     trainer.fit()
-    assert float(speller.loss(batch).loss) < untrained / 20
-    assert character_error_rate(batch.texts, speller.transcribe_features(batch.features)) <= 0.34
-    changed = {name for name, weight in speller.state_dict().items() if not torch.equal(weight, before[name])}
+    assert float(warmup.loss(batch).loss) < untrained / 20
+    assert character_error_rate(batch.texts, warmup.transcribe_features(batch.features)) <= 0.34
+    changed = {name for name, weight in warmup.state_dict().items() if not torch.equal(weight, before[name])}
     assert changed
     assert all(name.startswith("slam.projector.") for name in changed)
 
@@ -109,7 +108,7 @@ def test_it_learns_to_spell_and_changes_nothing_but_the_projector(slam, tmp_path
 @pytest.fixture(scope="module")
 def warmed_run(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("warm") / "run"
-    config = dataclasses.replace(load_config(tiny_run.config, SlamConfig), ctc_warmup_epochs=2, run_folder=str(folder))
+    config = replace(load_config(tiny_run.config, SlamConfig), ctc_warmup_epochs=2, run_folder=str(folder))
     train(config)
     return config, folder
 
@@ -132,4 +131,4 @@ def test_resume_goes_on_where_the_run_stopped_in_either_half(warmed_run):
     assert (folder / "best.safetensors").read_bytes() == finished
     assert set(folder.rglob("training_log.json")) == set(logs)
     with pytest.raises(FileNotFoundError, match="nothing to resume"):
-        train(dataclasses.replace(config, run_folder=str(folder.parent / "empty")), resume=True)
+        train(replace(config, run_folder=str(folder.parent / "empty")), resume=True)

@@ -9,14 +9,14 @@ import torch
 from course_lib.language_model.prompt import Row, generate_candidates
 from course_lib.slam.decoding import (
     beam_search,
+    generate,
+    generate_cached,
     likeliest,
     next_log_probs,
     prefix_of,
     sampler,
     stop_ids,
     trace_greedy,
-    write,
-    write_cached,
 )
 from course_lib.systems import load_slam
 
@@ -48,7 +48,7 @@ def test_the_prefix_is_sound_then_prompt(slam, waveform, prefix):
 
 
 def test_by_hand_with_and_without_a_cache_and_by_transformers_the_tokens_are_the_same(slam, prefix):
-    plain, cached = write(slam.llm, prefix, 12), write_cached(slam.llm, prefix, 12)
+    plain, cached = generate(slam.llm, prefix, 12), generate_cached(slam.llm, prefix, 12)
     theirs = generate_candidates(slam.llm, [as_row(prefix)], 12, 1)[0][0].ids
     assert plain.ids == cached.ids == theirs
     assert len(theirs) > 1
@@ -56,22 +56,22 @@ def test_by_hand_with_and_without_a_cache_and_by_transformers_the_tokens_are_the
 
 
 def test_a_cache_saves_multiplied_positions(slam, prefix):
-    plain, cached = write(slam.llm, prefix, 7), write_cached(slam.llm, prefix, 7)
+    plain, cached = generate(slam.llm, prefix, 7), generate_cached(slam.llm, prefix, 7)
     assert not plain.stopped
     assert plain.multiplied == sum(len(prefix) + step for step in range(7))
     assert cached.multiplied == len(prefix) + 6
 
 
-@pytest.mark.parametrize("writer", [write, write_cached])
+@pytest.mark.parametrize("writer", [generate, generate_cached])
 def test_the_end_stops_the_writing_and_is_scored_but_not_returned(slam, prefix, writer):
     choices = iter([9, 10, 0, 11])
     written = writer(slam.llm, prefix, 8, choose=lambda logits: next(choices))
     assert (written.ids, written.stopped) == ([9, 10], True)
     assert len(written.log_probabilities) == 3
-    assert written.multiplied == (len(prefix) + 2 if writer is write_cached else 3 * len(prefix) + 3)
+    assert written.multiplied == (len(prefix) + 2 if writer is generate_cached else 3 * len(prefix) + 3)
 
 
-@pytest.mark.parametrize("writer", [write, write_cached])
+@pytest.mark.parametrize("writer", [generate, generate_cached])
 def test_every_step_is_scored_after_what_was_written(slam, prefix, writer):
     choices = iter([9, 30])
     written = writer(slam.llm, prefix, 2, choose=lambda logits: next(choices))
@@ -158,7 +158,7 @@ def trace(slam, waveform):
 
 
 def test_a_trace_writes_what_greedy_writes(slam, prefix, trace):
-    written = write_cached(slam.llm, prefix, 6)
+    written = generate_cached(slam.llm, prefix, 6)
     assert trace.text == " ".join(slam.tokenizer.decode(written.ids).split())
     assert [math.log(step.top[0][1]) for step in trace.steps] == pytest.approx(written.log_probabilities, abs=1e-4)
     assert [step.before for step in trace.steps] == [slam.tokenizer.decode(written.ids[:n]) for n in range(len(trace.steps))]

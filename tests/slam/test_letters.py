@@ -33,16 +33,16 @@ def as_tokens(letters, text):
     ],
 )
 def test_repeats_merge_and_blanks_go(letters, tokens, text):
-    assert letters.spell(*letters.scores([as_tokens(letters, tokens)])) == [text]
+    assert letters.greedy_texts(letters.log_probs([as_tokens(letters, tokens)])) == [text]
 
 
 def test_shorter_clips_of_a_batch_are_spelled_as_if_alone(letters):
     clips = [as_tokens(letters, text) for text in ("ål", "-r-ø-d-g-r-ø-d-", "æ")]
-    assert letters.spell(*letters.scores(clips)) == ["ål", "rødgrød", "æ"]
+    assert letters.greedy_texts(letters.log_probs(clips)) == ["ål", "rødgrød", "æ"]
 
 
 def test_a_token_that_is_a_letter_scores_as_that_letter(letters):
-    scores, lengths = letters.scores([as_tokens(letters, "-" + LETTERS)])
+    scores, lengths = letters.log_probs([as_tokens(letters, "-" + LETTERS)])
     assert lengths.tolist() == [30]
     assert scores[0].argmax(dim=-1).tolist() == [BLANK, *range(2, 31)]
     assert torch.allclose(scores.exp().sum(dim=-1), torch.ones(1, 30), atol=1e-5)
@@ -51,7 +51,7 @@ def test_a_token_that_is_a_letter_scores_as_that_letter(letters):
 
 def test_a_likelihood_is_the_sum_over_all_paths(letters):
     tokens = as_tokens(letters, "øl-") * 0.3  # weak letters, so that every path counts
-    probabilities = letters.scores([tokens])[0][0].exp()
+    probabilities = letters.log_probs([tokens])[0][0].exp()
     texts = ["øl", "ø", "", "ll", "l"]
     expected = dict.fromkeys(texts, 0.0)
     for path in itertools.product(range(31), repeat=3):

@@ -14,10 +14,13 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 from course_lib.data.batches import SpeechBatch
 from course_lib.data.datasets import Example, encode_examples
 from course_lib.data.grammar import draw_utterance
+from course_lib.data.recogniser import Transcript
 from course_lib.language_model.pretrained import load_llm
 from course_lib.language_model.prompt import PROMPT, Candidate, generate_ids
+from course_lib.slam import model
 from course_lib.slam.letters import EmbeddingCtcHead
 from course_lib.slam.model import SlamASR
+from course_lib.slam.n_best import n_best_share
 from course_lib.slam.projector import ConcatProjector
 from course_lib.sound.audio import load_audio, save_wav
 from course_lib.training.settings import TrainSettings
@@ -160,11 +163,12 @@ def test_the_loss_of_a_batch_is_that_of_its_clips_alone(slam, features):
     assert together.correct_tokens == sum(output.correct_tokens for output in alone)
 
 
-def test_transcripts_are_the_same_in_a_batch_and_alone_and_in_any_order(slam, waveforms):
-    together = slam.transcribe(waveforms, max_new_tokens=10)
+def test_transcripts_are_the_same_in_a_batch_and_alone_and_in_any_order(slam, waveforms, monkeypatch):
+    monkeypatch.setattr(slam, "max_new_tokens", 10)
+    together = slam.transcribe(waveforms)
     assert len(set(together)) == len(waveforms)
-    assert together == [slam.transcribe([waveform], max_new_tokens=10)[0] for waveform in waveforms]
-    assert together == slam.transcribe(waveforms[::-1], max_new_tokens=10)[::-1]
+    assert together == [slam.transcribe([waveform])[0] for waveform in waveforms]
+    assert together == slam.transcribe(waveforms[::-1])[::-1]
 
 
 def test_a_transcript_is_one_line_without_special_tokens(slam, features, monkeypatch):
@@ -189,13 +193,13 @@ def written_as(slam, **log_probabilities):
 
 @pytest.mark.parametrize(("doubt", "chosen"), [(-1.0, "bil"), (-1000.0, "pil")])
 def test_among_candidates_the_audio_tokens_have_a_vote(spelling_slam, features, monkeypatch, doubt, chosen):
-    letters = spelling_slam.letters
+    letters = spelling_slam.ctc_head
     heard = letters.embeddings[[letters.symbols.index(letter) for letter in "bil"]]
     monkeypatch.setattr(spelling_slam, "audio_tokens", lambda features: [heard])
     candidates = written_as(spelling_slam, pil=0.0, bil=doubt, bilen=-2.0)
     monkeypatch.setattr("course_lib.slam.model.generate_candidates", lambda *_: [candidates])
     assert spelling_slam.transcribe_features(features[:1]) == [chosen]
-    spelling_slam.letters = None
+    spelling_slam.ctc_head = None
     assert spelling_slam.transcribe_features(features[:1]) == ["pil"]
 
 
@@ -221,8 +225,28 @@ def test_hypotheses_are_in_the_order_of_both_scores_together(spelling_slam, feat
 
 
 def test_beams_with_a_vote_do_not_depend_on_the_batch(spelling_slam, features):
-    together = spelling_slam.transcribe_features(features, 6)
-    assert together == [spelling_slam.transcribe_features([clip], 6)[0] for clip in features]
+    spelling_slam.max_new_tokens = 6
+    together = spelling_slam.transcribe_features(features)
+    assert together == [spelling_slam.transcribe_features([clip])[0] for clip in features]
+
+
+def test_a_beam_says_how_sure_it_is_and_one_sentence_alone_does_not(spelling_slam, features, monkeypatch):
+    candidates = written_as(spelling_slam, ja=-1.0, nej=-1.5)
+    monkeypatch.setattr("course_lib.slam.model.generate_candidates", lambda *_: [candidates])
+    ranked = spelling_slam.hypotheses(features[:1])[0]
+    assert spelling_slam.recognise(features[:1]) == [Transcript(ranked[0].text, n_best_share(ranked, 0.5))]
+    spelling_slam.num_beams = 1
+    monkeypatch.setattr("course_lib.slam.model.generate_candidates", lambda *_: [candidates[:1]])
+    assert spelling_slam.recognise(features[:1]) == [Transcript("ja", None)]
+
+
+def test_no_more_than_the_configured_tokens_are_written(slam, features, monkeypatch):
+    limits = []
+    write = model.generate_candidates
+    monkeypatch.setattr(model, "generate_candidates", lambda *given: limits.append(given[2]) or write(*given))
+    monkeypatch.setattr(slam, "max_new_tokens", 3)
+    slam.transcribe_features(features[:1])
+    assert limits == [3]
 
 
 def test_the_loss_depends_on_the_sound(slam, features):
@@ -321,7 +345,8 @@ def test_a_model_whose_tokenizer_has_no_pad_token_trains_and_transcribes(encoder
     for tokenizer in (bare, loaded):
         slam = make_slam(encoder, llm, tokenizer)
         torch.testing.assert_close(slam.loss(batch).loss, expected.loss(batch).loss, rtol=1e-5, atol=1e-6)
-        assert slam.transcribe_features(features, 8) == expected.transcribe_features(features, 8)
+        slam.max_new_tokens = expected.max_new_tokens = 8
+        assert slam.transcribe_features(features) == expected.transcribe_features(features)
 
 
 def test_a_tokenizer_cuts_sentences_after_loading_as_it_did_in_training(tiny_llm, tmp_path):

@@ -1,4 +1,4 @@
-"""Projectors: the guide's sizes, neighbours side by side, windows, questions; and no token that depends on its company."""
+"""Projectors: the guide's sizes, neighbours side by side, windows, queries; and no token that depends on its company."""
 
 import pytest
 import torch
@@ -124,8 +124,8 @@ def test_a_window_sees_its_own_frames_and_the_overlap(overlap, seen):
     assert features.grad[0].abs().sum(dim=1).nonzero().flatten().tolist() == seen
 
 
-def test_a_question_hears_every_frame_of_its_window_and_no_other():
-    projector = QFormerProjector(3, 4, 2, 8, questions=3)
+def test_a_query_sees_every_frame_of_its_window_and_no_other():
+    projector = QFormerProjector(3, 4, 2, 8, queries=3)
     features = torch.randn(1, 18, 3, requires_grad=True)
     tokens = projector(features)[0]
     for token in (3, 5):
@@ -133,30 +133,30 @@ def test_a_question_hears_every_frame_of_its_window_and_no_other():
         assert gradient[0].abs().sum(dim=1).nonzero().flatten().tolist() == [6, 7, 8, 9, 10, 11]
 
 
-def test_questions_are_attention_as_pytorch_computes_it():
-    projector = QFormerProjector(6, 4, 2, 8, questions=3, heads=2)
+def test_queries_attend_as_pytorch_computes_attention():
+    projector = QFormerProjector(6, 4, 2, 8, queries=3, heads=2)
     windows, real = torch.randn(1, 1, 6, 6), torch.tensor([True, True, True, True, False, False])
-    frames = projector.frames(windows[0])
+    frames = projector.input(windows[0])
     keys, values = projector.keys(frames) + projector.positions, projector.values(frames)
     heads = [
-        rearrange(rows, "rows (heads size) -> heads rows size", heads=2) for rows in (projector.questions, keys[0], values[0])
+        rearrange(rows, "rows (heads size) -> heads rows size", heads=2) for rows in (projector.queries, keys[0], values[0])
     ]
     expected = F.scaled_dot_product_attention(*heads, attn_mask=real)
-    found = projector.ask(windows, real[None, None, None, None])[0, 0]
+    found = projector.attend(windows, real[None, None, None, None])[0, 0]
     torch.testing.assert_close(found, rearrange(expected, "heads rows size -> rows (heads size)"))
 
 
-def test_a_question_begins_by_listening_to_its_own_frames():
+def test_a_query_begins_by_attending_to_its_own_frames():
     projector = QFormerProjector(512, 256, 2, 392)
-    keys = projector.keys(projector.frames(torch.randn(1, 3, 10, 512))) + projector.positions
-    shares = projector.shares(keys, torch.ones(1, 3, 1, 1, 10, dtype=torch.bool)).mean(dim=(0, 1, 2))
-    assert shares.shape == (5, 10)
-    own = rearrange(shares, "question (place k) -> question place k", k=2).sum(dim=2).diagonal()
+    keys = projector.keys(projector.input(torch.randn(1, 3, 10, 512))) + projector.positions
+    weights = projector.attention_weights(keys, torch.ones(1, 3, 1, 1, 10, dtype=torch.bool)).mean(dim=(0, 1, 2))
+    assert weights.shape == (5, 10)
+    own = rearrange(weights, "query (place k) -> query place k", k=2).sum(dim=2).diagonal()
     assert 0.5 < own.min() < own.max() < 0.99
 
 
 def test_the_order_of_frames_in_a_window_matters():
-    projector = QFormerProjector(6, 4, 2, 8, questions=3)
+    projector = QFormerProjector(6, 4, 2, 8, queries=3)
     features = torch.randn(1, 6, 6)
     assert not torch.allclose(projector(features), projector(features.flip(1)))
 

@@ -1,11 +1,13 @@
 """The hand-made log-mel equals the libraries', and no filter of the CTC recipe is deaf."""
 
+import importlib
+
 import librosa
 import numpy as np
 import pytest
 import torch
-import torchaudio
 from transformers import WhisperFeatureExtractor
+from transformers.audio_utils import mel_filter_bank as transformers_filters
 
 from course_lib.sound.mel import (
     CTC_MEL_RECIPE,
@@ -45,7 +47,7 @@ def test_anchors_of_the_scales():
 @pytest.mark.parametrize("scale", ["slaney", "htk"])
 @pytest.mark.parametrize("area_normalised", [True, False])
 @pytest.mark.filterwarnings("ignore:At least one mel filterbank", "ignore:Empty filters detected")
-def test_filter_bank_matches_librosa_and_torchaudio(bins, n_fft, scale, area_normalised):
+def test_filter_bank_matches_librosa_and_torchaudio(torchaudio, bins, n_fft, scale, area_normalised):
     norm = "slaney" if area_normalised else None
     ours = mel_filter_bank(bins, n_fft, scale=scale, area_normalised=area_normalised).numpy()
     theirs = librosa.filters.mel(sr=16_000, n_fft=n_fft, n_mels=bins, htk=scale == "htk", norm=norm)
@@ -54,10 +56,19 @@ def test_filter_bank_matches_librosa_and_torchaudio(bins, n_fft, scale, area_nor
     np.testing.assert_allclose(ours, also.T, atol=2e-5)
 
 
-def test_defaults_are_librosas_and_not_torchaudios():
+def test_defaults_are_librosas_and_not_torchaudios(torchaudio):
     ours = mel_filter_bank(80, 400).numpy()
     np.testing.assert_allclose(ours, librosa.filters.mel(sr=16_000, n_fft=400, n_mels=80), atol=1e-6)
-    assert np.abs(ours - torchaudio.functional.melscale_fbanks(201, 0.0, 8000.0, 80, 16_000).T.numpy()).max() > 0.1
+    others = torchaudio.functional.melscale_fbanks(201, 0.0, 8000.0, 80, 16_000).numpy()
+    assert np.abs(ours - others.T).max() > 0.1
+    np.testing.assert_allclose(transformers_filters(201, 80, 0.0, 8000.0, 16_000), others, atol=2e-5)
+
+
+@pytest.mark.parametrize("samples", [79_999, 80_000, 80_159, 80_160])
+def test_kaldi_counts_the_windows_that_fit(torchaudio, samples):
+    """Chapter 01 counts them without it."""
+    theirs = importlib.import_module("torchaudio.compliance.kaldi").fbank(torch.zeros(1, samples))
+    assert len(theirs) == len(torch.zeros(samples).unfold(0, 400, 160))
 
 
 def test_area_normalisation_hears_white_noise_evenly():
@@ -109,7 +120,7 @@ def logarithm(mel):
 
 
 @pytest.mark.parametrize("recipe", [WHISPER_MEL_RECIPE, CTC_MEL_RECIPE], ids=["whisper", "ctc"])
-def test_log_mel_equals_torchaudio(recipe):
+def test_log_mel_equals_torchaudio(torchaudio, recipe):
     theirs = torchaudio.transforms.MelSpectrogram(
         16_000, recipe.n_fft, recipe.window_length, recipe.hop_length, n_mels=recipe.bins, norm="slaney", mel_scale="slaney"
     )
@@ -135,7 +146,7 @@ def test_log_mel_equals_librosa(recipe):
     [({"mel_scale": "htk"}, 0.3), ({"norm": None}, 1.0), ({"power": 1.0}, 0.3), ({"pad_mode": "constant"}, 0.01)],
     ids=str,
 )
-def test_every_other_convention_gives_other_numbers(option, most):
+def test_every_other_convention_gives_other_numbers(torchaudio, option, most):
     right = {"norm": "slaney", "mel_scale": "slaney", "n_mels": 80, "hop_length": 160}
     theirs = torchaudio.transforms.MelSpectrogram(16_000, 400, **{**right, **option})
     assert (recipe_log_mel(sound(), WHISPER_MEL_RECIPE) - logarithm(theirs(sound()))).abs().max() > most

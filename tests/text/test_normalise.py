@@ -1,11 +1,10 @@
-"""course_lib.text.normalise: Danish numbers, normalisation and the character vocabulary."""
+"""Danish numbers in words, and normalisation."""
 
 import unicodedata
 
 import pytest
 
 from course_lib.text.normalise import normalise, number_to_words, ordinal_to_words
-from course_lib.text.vocabulary import CharVocabulary
 
 
 @pytest.mark.parametrize(
@@ -157,37 +156,3 @@ def test_composed_and_decomposed_letters_meet():
 def test_aa_folds_only_when_asked():
     assert normalise("Aabenraa") == "aabenraa"
     assert normalise("Aabenraa", fold_aa=True) == normalise("Åbenrå", fold_aa=True) == "åbenrå"
-
-
-def test_a_normalised_text_fits_the_vocabulary():
-    text = normalise("Zoë købte 3,5 kg æbler à 12 kr. hos Ørsteds på Allégade 7!")
-    vocabulary = CharVocabulary()
-    assert vocabulary.decode(vocabulary.encode(text)) == text
-
-
-def test_the_vocabulary_has_blank_space_and_29_letters():
-    vocabulary = CharVocabulary()
-    assert len(vocabulary) == 31
-    assert vocabulary.symbols[vocabulary.blank_id] == "_"
-    assert vocabulary.encode(" azæøå") == [1, 2, 27, 28, 29, 30]
-
-
-def test_decode_leaves_blanks_out_and_keeps_repeats():
-    assert CharVocabulary().decode([0, 9, 0, 6, 13, 13, 0, 16]) == "hello"
-
-
-def test_an_unknown_character_is_named_with_its_text():
-    with pytest.raises(ValueError, match=r"'é' \(LATIN SMALL LETTER E WITH ACUTE\), '3'.*\n.*'idé nr 3'"):
-        CharVocabulary().encode("idé nr 3")
-
-
-@pytest.mark.parametrize("ids", [[31], [-1]])
-def test_an_id_outside_the_vocabulary_is_refused(ids):
-    with pytest.raises(ValueError, match="from 0 to 30"):
-        CharVocabulary().decode(ids)
-
-
-@pytest.mark.parametrize("characters", ["aba", "ab_"])
-def test_a_vocabulary_of_doubtful_characters_is_refused(characters):
-    with pytest.raises(ValueError, match=characters):
-        CharVocabulary(characters)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import nn
 
+from course_lib.config import ConfigError, build_config
 from course_lib.systems import SlamConfig
 from course_lib.training import trainer as trainer_module
 from course_lib.training.checkpoints import load_state, trainable_weights
@@ -252,6 +253,8 @@ def test_frozen_weights_get_no_optimizer_state_and_do_not_move(tmp_path):
         ((0.5, 0.4375, 0.5), 2, 0.125, 3, 0.4375, 2),
         # and it is the new mark to beat
         ((0.5, 0.4375, 0.375, 0.375), 3, 0.09375, 4, 0.375, 3),
+        # a patience of 0 lasts for ever: here, for 50 epochs of 4 updates
+        ((0.5, 0.5), 0, 0.0, 200, 0.5, 1),
     ],
 )
 def test_training_stops_when_the_patience_is_used_up(tmp_path, values, patience, min_delta, validations, best, best_step):
@@ -468,17 +471,17 @@ def test_checkpoints_are_kept_under_the_name_and_with_the_weights_of_their_step(
     model = Line()
     seen = []
     trainer = make_trainer(tmp_path, model, checkpoint_freq=3, num_epochs=2)
-    trainer.checkpoint_name = "ear_{step}.safetensors"
+    trainer.checkpoint_name = "kept_{step}.safetensors"
     watch_updates(trainer, lambda optimizer: seen.append(model.trained.weight.detach().clone()))
     trainer.fit()
     assert {file.name for file in tmp_path.glob("*.safetensors")} == {
-        "ear_3.safetensors",
-        "ear_6.safetensors",
+        "kept_3.safetensors",
+        "kept_6.safetensors",
         "best.safetensors",
     }
     # what the fourth update began with is what the third one made
-    assert torch.equal(load_file(tmp_path / "ear_3.safetensors")["trained.weight"], seen[3])
-    assert "Saved checkpoint: ear_6.safetensors" in capsys.readouterr().out
+    assert torch.equal(load_file(tmp_path / "kept_3.safetensors")["trained.weight"], seen[3])
+    assert "Saved checkpoint: kept_6.safetensors" in capsys.readouterr().out
 
 
 def test_without_a_checkpoint_freq_only_the_best_weights_are_kept(tmp_path):
@@ -641,7 +644,7 @@ def test_a_tracker_gets_the_settings_and_the_figures_of_every_validation(tmp_pat
             self.ended = True
 
     monkeypatch.setattr(trainer_module, "Accelerator", Recorder)
-    config = SlamConfig(encoder_name="a", llm_name="b", data="c", **vars(settings(tracker="tensorboard")))
+    config = SlamConfig(encoder_name="a", llm_name="b", data="c", **dict(settings(tracker="tensorboard")))
     trainer = Trainer(Line(), Batches(), 4, scripted(0.5, 0.25, 0.125, 0.0), config, tmp_path)
     trainer.fit()
     recorder = trainer.accelerator
@@ -655,19 +658,13 @@ def test_a_tracker_gets_the_settings_and_the_figures_of_every_validation(tmp_pat
 
 
 def test_impossible_settings_are_all_named():
-    wrong = TrainSettings(
-        batch_size=0, lr=-1.0, patience=0, warmup_steps=-1, min_delta=-0.5, checkpoint_freq=-1, report_interval=-1
-    )
-    assert [problem.partition(": ")[0] for problem in wrong.problems()] == [
-        "batch_size",
-        "lr",
-        "patience",
-        "warmup_steps",
-        "min_delta",
-        "checkpoint_freq",
-        "report_interval",
-    ]
-    assert TrainSettings().problems() == []
+    names = "batch_size max_steps warmup_steps lr patience min_delta checkpoint_freq report_interval".split()
+    wrong = dict.fromkeys(names, -1)
+    with pytest.raises(ConfigError) as refusal:
+        build_config(wrong, TrainSettings, "a.yaml")
+    assert [line.split()[0] for line in str(refusal.value).splitlines()[1:-1]] == names
+    with pytest.raises(ValueError, match="8 validation errors"):
+        TrainSettings(**wrong)
 
 
 def test_the_same_seed_gives_the_same_dropout(tmp_path):

@@ -1,4 +1,4 @@
-"""Pieces of words: every sentence comes back, in fewer symbols than letters, and never a blank among them."""
+"""Both vocabularies: characters, and pieces of words in fewer symbols than letters; every sentence comes back."""
 
 import csv
 
@@ -8,12 +8,44 @@ from course_lib.files import SHIPPED_CSV
 from course_lib.text.normalise import normalise
 from course_lib.text.vocabulary import WORD_START, CharVocabulary, SubwordVocabulary
 
-SHIPPED = SHIPPED_CSV
+
+def test_a_normalised_text_fits_the_vocabulary():
+    text = normalise("Zoë købte 3,5 kg æbler à 12 kr. hos Ørsteds på Allégade 7!")
+    vocabulary = CharVocabulary()
+    assert vocabulary.decode(vocabulary.encode(text)) == text
+
+
+def test_the_vocabulary_has_blank_space_and_29_letters():
+    vocabulary = CharVocabulary()
+    assert len(vocabulary) == 31
+    assert vocabulary.symbols[vocabulary.blank_id] == "_"
+    assert vocabulary.encode(" azæøå") == [1, 2, 27, 28, 29, 30]
+
+
+def test_decode_leaves_blanks_out_and_keeps_repeats():
+    assert CharVocabulary().decode([0, 9, 0, 6, 13, 13, 0, 16]) == "hello"
+
+
+def test_an_unknown_character_is_named_with_its_text():
+    with pytest.raises(ValueError, match=r"'é' \(LATIN SMALL LETTER E WITH ACUTE\), '3'.*\n.*'idé nr 3'"):
+        CharVocabulary().encode("idé nr 3")
+
+
+@pytest.mark.parametrize("ids", [[31], [-1]])
+def test_an_id_outside_the_vocabulary_is_refused(ids):
+    with pytest.raises(ValueError, match="from 0 to 30"):
+        CharVocabulary().decode(ids)
+
+
+@pytest.mark.parametrize("characters", ["aba", "ab_"])
+def test_a_vocabulary_of_doubtful_characters_is_refused(characters):
+    with pytest.raises(ValueError, match=characters):
+        CharVocabulary(characters)
 
 
 @pytest.fixture(scope="module")
 def sentences():
-    with SHIPPED.open(encoding="utf-8", newline="") as file:
+    with SHIPPED_CSV.open(encoding="utf-8", newline="") as file:
         return [normalise(row["transcription"]) for row in csv.DictReader(file)]
 
 
