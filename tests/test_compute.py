@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from course_lib import compute
-from course_lib.compute import autocast, cpu_multiplies_bf16, resolve_precision
+from course_lib.compute import autocast, cpu_bf16_instructions, resolve_precision
 
 
 @pytest.mark.parametrize("wish", ["fp32", "bf16"])
@@ -15,9 +15,18 @@ def test_a_precision_that_is_named_is_taken(wish, device):
     assert resolve_precision(wish, device) == wish
 
 
-@pytest.mark.parametrize(("amx", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_takes_bf16_on_a_cpu_only_with_amx(monkeypatch, amx, expected):
-    monkeypatch.setattr(compute, "cpu_multiplies_bf16", lambda: amx)
+@pytest.mark.parametrize(
+    ("capabilities", "instructions", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, "AMX", "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": True}, "AVX512_BF16", "bf16"),
+        ({"amx_bf16": False, "avx512_bf16": False, "avx512_f": True}, None, "fp32"),
+        ({"neon": True, "bf16": True}, None, "fp32"),
+    ],
+)
+def test_auto_takes_bf16_on_a_cpu_only_with_instructions_for_it(monkeypatch, capabilities, instructions, expected):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert cpu_bf16_instructions() == instructions
     assert resolve_precision("auto", "cpu") == expected
     assert resolve_precision("auto", torch.device("cpu")) == expected
 
@@ -29,12 +38,12 @@ def test_auto_takes_bf16_on_a_gpu_that_does_not_just_emulate_it(monkeypatch, nat
 
 
 def test_auto_stays_with_fp32_on_other_devices(monkeypatch):
-    monkeypatch.setattr(compute, "cpu_multiplies_bf16", lambda: True)
+    monkeypatch.setattr(compute, "cpu_bf16_instructions", lambda: "AMX")
     assert resolve_precision("auto", "mps") == "fp32"
 
 
 def test_this_cpu_can_be_asked():
-    assert cpu_multiplies_bf16() in (True, False)
+    assert cpu_bf16_instructions() in (None, "AMX", "AVX512_BF16")
 
 
 def test_autocast_in_fp32_does_nothing():

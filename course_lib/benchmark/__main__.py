@@ -4,26 +4,63 @@ Trainings side by side: … benchmark ctc (Stage B), … benchmark slam (SLAM-AS
 """
 
 import argparse
+import json
+from types import ModuleType
 
-from course_lib.benchmark import ctc, slam
-from course_lib.benchmark.measure import measure_parts
+import torch
 
-SUBCOMMANDS = {"ctc": ctc, "slam": slam}
-"""Modules with their HELP, `add_arguments(parser)` and `run(arguments)`."""
+from course_lib.benchmark import ctc, parts, slam
+from course_lib.benchmark.measure import measure, table
+from course_lib.compute import cpu_bf16_instructions
+
+TRAININGS = {"ctc": ctc, "slam": slam}
+"""Modules with their HELP, `add_arguments(parser)` and `make_setups(arguments)`."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line; `training` is the name of a subcommand or None."""
+    parser = argparse.ArgumentParser(prog="python -m course_lib.benchmark", description=__doc__)
+    parser.add_argument("--speech-clips", type=int, default=600, help="how many clips of synthetic speech to make")
+    subparsers = parser.add_subparsers(title="subcommands", metavar="", dest="training")
+    for name, module in TRAININGS.items():
+        command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
+        module.add_arguments(command)
+        command.add_argument("--rounds", type=int, default=5, help="how many turns each setup gets; the median counts")
+        command.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
+        command.add_argument("--each", action="store_true", help="also leave out our tricks, one at a time")
+        command.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    return parser.parse_args()
+
+
+def compare_trainings(module: ModuleType, arguments: argparse.Namespace) -> None:
+    """Measure the setups of each batch size; print the machine and tables, or JSON."""
+    torch.manual_seed(0)
+    facts, setups_of_size = module.make_setups(arguments)
+    device = torch.device(arguments.device)
+    found = {size: measure(setups, arguments.rounds, device) for size, setups in setups_of_size.items()}
+    instructions = cpu_bf16_instructions() or "none: neither AMX nor AVX512_BF16"
+    facts = {
+        "torch": torch.__version__,
+        "device": arguments.device,
+        "threads": torch.get_num_threads(),
+        "CPU's bf16": instructions,
+    } | facts
+    if arguments.json:
+        print(json.dumps(facts | {"batch_sizes": found}))
+        return
+    for name, fact in facts.items():
+        print(f"{name:14} {fact}")
+    for size, figures in found.items():
+        print("\n" + table(f"training step, {size} clips", figures))
 
 
 def main() -> None:
-    """Read the command line, measure, print a table."""
-    parser = argparse.ArgumentParser(prog="python -m course_lib.benchmark", description=__doc__)
-    parser.add_argument("--speech-clips", type=int, default=600, help="how many clips to speak for the first line")
-    parser.set_defaults(run=measure_parts)
-    subparsers = parser.add_subparsers(title="subcommands", metavar="")
-    for name, module in SUBCOMMANDS.items():
-        command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
+    """Measure the parts, or the trainings that a subcommand names."""
+    arguments = parse_arguments()
+    if arguments.training:
+        compare_trainings(TRAININGS[arguments.training], arguments)
+    else:
+        parts.print_parts(arguments.speech_clips)
 
 
 if __name__ == "__main__":

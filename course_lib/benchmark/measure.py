@@ -1,138 +1,114 @@
-"""Seconds and bytes: what every benchmark measures with, and how fast each part of the course is on this machine.
+"""Several ways to train, in turns → seconds, memory and speed-up of a training step: what `ctc` and `slam` measure with.
 
-Speed is measured here and never asserted in a test: a busy machine is slow, not wrong.
+Speed is measured and never asserted in a test: a busy machine is slow, not wrong.
 """
 
-import argparse
 import ctypes
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Iterator, Sequence
+import timeit
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
 
 from course_lib.data.batches import SpeechBatch
-from course_lib.data.datasets import load_examples
-from course_lib.data.synth import make_corpus, read_seconds
-from course_lib.slam.model import SlamASR
-from course_lib.sound.audio import SAMPLE_RATE, load_audio
-from course_lib.sound.mel import whisper_log_mel
-from course_lib.systems import load_slam
 
-Seconds = dict[str, float]
-"""How long each stage of a step took."""
+BASELINE = "plain"
+"""The setup that the others are compared with."""
+
+Figures = dict[str, dict[str, float | list[float] | None]]
+"""For every setup: seconds, speedup, speedup_range, peak_mb, memory_ratio; None where memory cannot be measured."""
 
 
 def seconds_of(work: Callable[[], object], repeats: int = 3) -> float:
     """The shortest of a few runs: the others measure the neighbours."""
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
+    return min(timeit.repeat(work, repeat=repeats, number=1))
 
 
-def speak_speed(clips: int) -> float:
-    """Seconds of augmented speech made in a second, files and workers' start included."""
-    with tempfile.TemporaryDirectory() as folder:
-        taken = seconds_of(lambda: make_corpus(Path(folder), "train", clips), repeats=1)
-        return read_seconds(Path(folder) / "asr.csv") / taken
+@dataclass
+class TrainingSetup:
+    """One way to train: a model, its batches, its loss and its optimiser. An epoch takes so many steps."""
+
+    model: nn.Module
+    batches: Iterator[SpeechBatch]
+    loss: Callable[[SpeechBatch], Float[Tensor, ""]]
+    optimizer: torch.optim.Optimizer
+    max_grad_norm: float
+    steps: int = 1
+
+    def step(self) -> None:
+        """One update, as `Trainer` does it."""
+        self.loss(next(self.batches)).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def epoch(self) -> None:
+        """All the steps that are measured."""
+        for _ in range(self.steps):
+            self.step()
 
 
-def training_step(slam: SlamASR, batch: SpeechBatch) -> None:
-    """Forward and backward, as the training loop does it."""
-    slam.train()
-    slam(batch).loss.backward()
-    slam.eval()
+def measure(setups: dict[str, TrainingSetup], rounds: int, device: torch.device) -> Figures:
+    """Time and memory of every setup; memory in an epoch of its own, after the timed ones."""
+    seconds = interleaved(setups, rounds)
+    return summarise(seconds, {name: peak_bytes(setup.epoch, device) for name, setup in setups.items()})
 
 
-def measure(speech_clips: int) -> list[tuple[str, str]]:
-    """Name and figure of every part."""
-    slam = load_slam()
-    examples = load_examples("data/audio/asr.csv", "test")
-    waveforms = [load_audio(example.path) for example in examples]
-    seconds = sum(len(waveform) for waveform in waveforms) / SAMPLE_RATE
-    batch = SpeechBatch(slam.encode(waveforms), [example.text for example in examples])
-    return [
-        ("synthetic speech, augmented", f"{speak_speed(speech_clips):.0f} × real time"),
-        ("log-mel", f"{seconds / seconds_of(lambda: [whisper_log_mel(w) for w in waveforms]):.0f} × real time"),
-        ("Whisper encoder, clip by clip", f"{seconds / seconds_of(lambda: slam.encode(waveforms)):.0f} × real time"),
-        ("transcribing, sound to text", f"{seconds / seconds_of(lambda: slam.transcribe(waveforms)):.0f} × real time"),
-        (f"training step, {len(waveforms)} clips, stored features", f"{seconds_of(lambda: training_step(slam, batch)):.2f} s"),
-    ]
+def interleaved(setups: dict[str, TrainingSetup], rounds: int, min_run_time: float = 1.0) -> dict[str, list[float]]:
+    """Seconds of a step in each round. Setups take turns, so that a busy minute of the machine slows all of them.
 
-
-class StopWatch:
-    """Seconds by stage; `lap` books the time since the last one."""
-
-    def __init__(self, stages: Sequence[str], device: torch.device):
-        self.device, self.seconds = device, dict.fromkeys(stages, 0.0)
-        self.last = self._now()
-
-    def lap(self, stage: str) -> None:
-        """Book on `stage` what has passed since the last lap."""
-        now = self._now()
-        self.seconds[stage] += now - self.last
-        self.last = now
-
-    def _now(self) -> float:
-        # A GPU is handed its work and does it later.
-        if self.device.type != "cpu":
-            torch.accelerator.synchronize(self.device)
-        return time.perf_counter()
-
-
-def total(seconds: Seconds) -> float:
-    """Seconds of all stages together."""
-    return sum(seconds.values())
-
-
-def take_turns(ways: dict[str, Callable[[], Iterator[Seconds]]], rounds: int) -> dict[str, list[Seconds]]:
-    """Run every way for so many rounds, a step of one, then a step of the next; mean seconds of a step, in each round.
-
-    A round more is run first and not counted: a CPU's matrix library prepares itself for every shape it has not seen yet, so
-    a way must bring the same steps in every round, and as many as the others.
+    A turn is a warm-up, then epochs until `min_run_time` is over, of which the median counts.
     """
-    found: dict[str, list[Seconds]] = {name: [] for name in ways}
-    for _ in range(rounds + 1):
-        turns = list(zip(*(way() for way in ways.values()), strict=True))
-        for name, steps in zip(ways, zip(*turns, strict=True), strict=True):
-            found[name].append({stage: sum(step[stage] for step in steps) / len(steps) for stage in steps[0]})
-    return {name: seconds[1:] for name, seconds in found.items()}
+    threads = torch.get_num_threads()
+    timers = {name: Timer("epoch()", globals={"epoch": setup.epoch}, num_threads=threads) for name, setup in setups.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in setups}
+    for _ in range(rounds):
+        for name, timer in timers.items():
+            seconds[name].append(timer.blocked_autorange(min_run_time=min_run_time).median / setups[name].steps)
+    return seconds
 
 
-def best_round(rounds: list[Seconds]) -> Seconds:
-    """The fastest round: the others measure the neighbours."""
-    return min(rounds, key=total)
+def summarise(seconds: dict[str, list[float]], peaks: dict[str, int | None]) -> Figures:
+    """Medians over the rounds; a speed-up is the ratio within a round, so its median and its range are those of ratios."""
+    found: Figures = {}
+    for name, rounds in seconds.items():
+        ratios = [slow / quick for slow, quick in zip(seconds[BASELINE], rounds, strict=True)]
+        found[name] = {
+            "seconds": median(rounds),
+            "speedup": median(ratios),
+            "speedup_range": [min(ratios), max(ratios)],
+            "peak_mb": quotient(peaks[name], 1_000_000),
+            "memory_ratio": quotient(peaks[BASELINE], peaks[name]),
+        }
+    return found
 
 
-def peak_bytes(steps: Iterator[object], device: torch.device) -> int | None:
-    """The most memory that one of the steps takes beyond what lay there before it; None where nothing can tell."""
-    if device.type == "mps" or (device.type == "cpu" and sys.platform != "linux"):
-        return None
-    peaks, before = [], _reset_peak(device)
-    for _ in steps:
-        peaks.append(_peak(device) - before)
-        before = _reset_peak(device)
-    return max(peaks)
+def quotient(amount: float | int | None, other: float | int | None) -> float | None:
+    """amount / other, or None where one was not measured."""
+    return amount / other if amount is not None and other else None
 
 
-def _reset_peak(device: torch.device) -> int:
-    """Forget the peak so far; bytes in use now."""
+def peak_bytes(work: Callable[[], object], device: torch.device) -> int | None:
+    """The most memory that some work takes beyond what lay there before it; None where nothing can tell."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-        return torch.cuda.memory_allocated(device)
-    # The C library keeps freed memory for later, and a step that fits into it would seem to need none.
+        before = torch.cuda.memory_allocated(device)
+        work()
+        return torch.cuda.max_memory_allocated(device) - before
+    if device.type != "cpu" or sys.platform != "linux":
+        return None
+    # The C library keeps freed memory for later, and work that fits into it would seem to need none.
     ctypes.CDLL(None).malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # 5: the peak is now (man 5 proc)
-    return _resident_bytes("VmRSS")
-
-
-def _peak(device: torch.device) -> int:
-    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _resident_bytes("VmHWM")
+    before = _resident_bytes("VmRSS")
+    work()
+    return _resident_bytes("VmHWM") - before
 
 
 def _resident_bytes(field: str) -> int:
@@ -140,9 +116,16 @@ def _resident_bytes(field: str) -> int:
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def measure_parts(arguments: argparse.Namespace) -> None:
-    """Without a subcommand: a table of all parts."""
-    rows = measure(arguments.speech_clips)
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    for name, figure in rows:
-        print(f"{name:45} {figure:>18}")
+def table(title: str, found: Figures) -> str:
+    """A row for each setup."""
+    rows = [(title, "seconds", "peak memory", "less memory", "faster than plain", "in single rounds")]
+    for name, figures in found.items():
+        peak, less = _or_unknown(figures["peak_mb"], "{:,.0f} MB"), _or_unknown(figures["memory_ratio"], "{:.1f} ×")
+        low, high = figures["speedup_range"]
+        speed = f"{figures['speedup']:.1f} ×", f"{low:.1f} to {high:.1f} ×"
+        rows.append((name, f"{figures['seconds']:.3f}", peak, less, *speed))
+    return "\n".join(f"{first:40}" + "".join(f"{cell:>19}" for cell in cells) for first, *cells in rows)
+
+
+def _or_unknown(value: float | None, form: str) -> str:
+    return "not measured" if value is None else form.format(value)

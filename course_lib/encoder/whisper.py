@@ -61,7 +61,7 @@ class WhisperEncoder(SpeechEncoder):
         """Load from a folder (the encoder alone or a whole Whisper) or a Hub id like "openai/whisper-base".
 
         Only a Hub id touches the network. Weights are held in fp32 however they are stored; "bf16" multiplies
-        matrices under autocast, faster on a GPU and on CPUs with AMX, and still returns fp32.
+        matrices under autocast, faster on a GPU and on CPUs with AMX or AVX512_BF16, and still returns fp32.
         Raises `EncoderError` for a folder that is not there or holds no Whisper encoder.
         """
         from course_lib.huggingface import transformers
