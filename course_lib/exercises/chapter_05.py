@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from course_lib.ctc.feasibility import frames_after
 from course_lib.ctc.paths import frames_needed
 from course_lib.ctc.recogniser import StageBRecogniser
 from course_lib.encoder.tiny import StageBEncoder, TimeReduction
 from course_lib.exercises.base import Exercise, NotYet, attempt
+from course_lib.sound.shape_table import frames_after
 from course_lib.text.vocabulary import CharVocabulary
 
 Mistakes = Sequence[tuple[Any, str]]  # what each common mistake would give, and what to say to it
