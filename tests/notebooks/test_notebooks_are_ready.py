@@ -15,6 +15,7 @@ REASONS = {
     "progress-bar": "drawn while something is made, or not at all when it is in the cache",
     "audio-bytes": "a player holds every sample, and the last bit of some depends on the processor",
     "dream": "what a language model writes that hears nothing: the last digits of a sum decide",
+    "drawn": "thousands of drawn tokens, and one that falls on the border between two goes either way",
     "live-training": "a training of a minute multiplies last digits",
 }
 
