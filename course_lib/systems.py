@@ -18,6 +18,7 @@ from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
 from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_stage_b, load_stage_b_encoder
 from course_lib.data.grammar import draw_utterance
 from course_lib.data.recogniser import Recogniser
+from course_lib.data.settings import SpeechTrainSettings
 from course_lib.encoder.base import SpeechEncoder
 from course_lib.encoder.whisper import WhisperEncoder
 from course_lib.evaluation.whisper_zero_shot import load_whisper_zero_shot
@@ -28,13 +29,12 @@ from course_lib.slam.model import SlamASR
 from course_lib.slam.projector import PROJECTORS, ProjectorName
 from course_lib.text.char_ngram import CharNgram
 from course_lib.training.checkpoints import load_weights
-from course_lib.training.settings import TrainSettings
 
 CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
 
 
-class SlamConfig(TrainSettings):
+class SlamConfig(SpeechTrainSettings):
     """Everything about a SLAM-ASR run: which models, which data, how to train. `configs/train_config.yaml` explains."""
 
     encoder_name: str
@@ -49,16 +49,10 @@ class SlamConfig(TrainSettings):
     freeze_encoder: bool = True
     freeze_llm: bool = True
     prompt: str = PROMPT
-    train_splits: list[str] = Field(["train"], min_length=1)
-    validation_split: str = "dev"
-    train_clips: PositiveInt | None = None
-    validation_clips: PositiveInt | None = None
     max_audio_length: PositiveFloat = 30.0
     max_new_tokens: PositiveInt = 64
     num_beams: PositiveInt = 1
     ctc_weight: NonNegativeFloat = 0.0
-    skip_bad: bool = False
-    precision: Precision = "auto"
     run_folder: str = "runs/slam"
 
     @field_validator("freeze_encoder", "freeze_llm")

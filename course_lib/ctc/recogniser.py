@@ -23,12 +23,12 @@ from course_lib.ctc.paths import collapse, frames_needed, greedy_decode
 from course_lib.ctc.spec_augment import SpecAugment
 from course_lib.data.batches import SpeechBatch
 from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.data.settings import SpeechTrainSettings
 from course_lib.encoder.base import Padded
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.files import DATA_FOLDER
 from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary, Vocabulary
 from course_lib.training.checkpoints import load_weights, put_weights
-from course_lib.training.settings import TrainSettings
 from course_lib.training.step import StepOutput
 
 CONFIG_NAME, SUBWORDS_NAME = "audio_enc_tiny.json", "subwords.json"
@@ -38,7 +38,7 @@ SHAPES = 16
 """Batches are padded to a multiple of so many mel frames: see `Padded.of`."""
 
 
-class StageBConfig(TrainSettings):
+class StageBConfig(SpeechTrainSettings):
     """Everything about a Stage B run. The fields without a default are the document's, and must all be given.
 
     The document's name for `lr` is `learning_rate`, and so it is in the file. Unless `warmup_steps` are given, the warm-up is
@@ -58,10 +58,6 @@ class StageBConfig(TrainSettings):
     checkpoint_freq: NonNegativeInt
     units: Literal["characters", "subwords"] = "characters"
     subword_count: int = 256
-    train_splits: list[str] = Field(["train"], min_length=1)
-    validation_split: str = "dev"
-    train_clips: PositiveInt | None = None
-    validation_clips: PositiveInt | None = None
     length_bucketed: bool = True
     spec_augment: bool = True
     gradient_accumulation_steps: PositiveInt = 1
@@ -71,8 +67,6 @@ class StageBConfig(TrainSettings):
     min_delta: NonNegativeFloat = 0.0
     validation_interval: PositiveInt = 500
     report_interval: NonNegativeInt = 100
-    skip_bad: bool = False
-    precision: Precision = "auto"
     run_folder: str = "checkpoints/audio_enc_tiny"
 
     @field_validator("n_heads")
