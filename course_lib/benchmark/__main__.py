@@ -33,25 +33,24 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def compare_trainings(module: ModuleType, arguments: argparse.Namespace) -> None:
-    """Measure the setups of each batch size; print the machine and tables, or JSON."""
+    """Measure the setups of each batch size; print what the figures depend on and tables, or JSON."""
     torch.manual_seed(0)
-    facts, setups_of_size = module.make_setups(arguments)
-    device = torch.device(arguments.device)
-    found = {size: measure(setups, arguments.rounds, device) for size, setups in setups_of_size.items()}
-    instructions = cpu_bf16_instructions() or "none: neither AMX nor AVX512_BF16"
+    more_facts, setups_of_size = module.make_setups(arguments)
     facts = {
         "torch": torch.__version__,
         "device": arguments.device,
         "threads": torch.get_num_threads(),
-        "CPU's bf16": instructions,
-    } | facts
+        "bf16 on CPU": cpu_bf16_instructions() or "neither AMX nor AVX512_BF16",
+    } | more_facts
+    if not arguments.json:
+        print("\n".join(f"{name:12} {fact}" for name, fact in facts.items()), flush=True)
+    found = {}
+    for size, setups in setups_of_size.items():
+        found[size] = measure(setups, arguments.rounds, torch.device(arguments.device))
+        if not arguments.json:
+            print("\n" + table(f"training step, {size} clips", found[size]), flush=True)
     if arguments.json:
         print(json.dumps(facts | {"batch_sizes": found}))
-        return
-    for name, fact in facts.items():
-        print(f"{name:14} {fact}")
-    for size, figures in found.items():
-        print("\n" + table(f"training step, {size} clips", figures))
 
 
 def main() -> None:
