@@ -6,6 +6,7 @@ import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import WhisperConfig, WhisperForConditionalGeneration
+from transformers.utils import logging
 
 from course_lib.evaluation.whisper_zero_shot import SPECIAL, WhisperZeroShot, load_whisper_zero_shot
 from course_lib.sound.mel import whisper_log_mel
@@ -68,6 +69,16 @@ def test_it_hears_whispers_log_mel_of_sound_and_silence(whisper):
     torch.testing.assert_close(heard, whisper_log_mel(padded).T, atol=1e-5, rtol=0)
     with pytest.raises(ValueError, match=r"2.5 s of sound; Whisper hears 2 s at once"):
         whisper.log_mel(noise(2.5))
+
+
+def test_the_advice_on_long_audio_is_not_printed(whisper, monkeypatch):
+    levels = []
+    generate = whisper.model.generate
+    monkeypatch.setattr(whisper.model, "generate", lambda *g, **n: levels.append(logging.get_verbosity()) or generate(*g, **n))
+    before = logging.get_verbosity()
+    whisper.transcribe([noise(1.0)])
+    assert levels == [logging.ERROR]
+    assert logging.get_verbosity() == before
 
 
 def test_the_decoder_is_told_danish_transcribe_and_no_timestamps(whisper, monkeypatch):

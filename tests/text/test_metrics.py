@@ -133,6 +133,11 @@ def test_the_interval_repeats_with_its_seed_and_knows_characters():
     assert bootstrap_interval(*pair, unit="char")[1] < bootstrap_interval(*pair)[0]
 
 
+def test_one_draw_is_an_interval_of_no_width():
+    low, high = bootstrap_interval(["en to", "tre"], ["en", "tre"], resamples=1)
+    assert low == high
+
+
 @pytest.mark.parametrize("wrong", [{"confidence": 95.0}, {"resamples": 0}])
 def test_a_wrong_interval_setting_is_refused(wrong):
     with pytest.raises(ValueError, match="confidence"):

@@ -48,6 +48,9 @@ def test_the_picture_has_attention_over_the_time_of_the_sound():
     assert figure.axes[0].get_xlim() == figure.axes[1].get_xlim()
     shades = [patch.get_alpha() for patch in figure.axes[0].patches]
     assert shades.index(max(shades)) == 2
+    spans = [patch.get_bbox().intervalx.tolist() for patch in figure.axes[0].patches]
+    width = spans[0][1]
+    assert spans == [pytest.approx([place * width, (place + 1) * width]) for place in range(len(spans))]
     assert figure.axes[0].images[0].get_array().shape == (80, 40)
 
 
