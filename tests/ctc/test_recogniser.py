@@ -95,7 +95,7 @@ def test_the_gradient_is_that_of_the_feasible_clips(model):
 
     mixed = SpeechBatch([*POSSIBLE.features, *IMPOSSIBLE.features], [*POSSIBLE.texts, *IMPOSSIBLE.texts])
     for ours, expected in zip(gradients(mixed), gradients(POSSIBLE), strict=True):
-        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-3 * float(expected.abs().max()))
         assert expected.abs().sum() > 0
 
 

@@ -66,7 +66,7 @@ def test_30_seconds_equal_transformers(encoder):
     features, counts = encoder(log_mel)
     assert features.shape == (1, 1500, 512)
     assert counts.tolist() == [1500]
-    torch.testing.assert_close(features, expected, atol=1e-4, rtol=0)
+    torch.testing.assert_close(features, expected, atol=1e-3, rtol=0)  # the largest is near 20
 
 
 def test_a_clip_is_the_same_alone_and_in_a_batch(exact_encoder):
@@ -144,7 +144,7 @@ def test_encode_waveform(encoder):
     features = encoder.encode_waveform(waveform)
     expected, _ = encoder(whisper_log_mel(waveform)[None])
     assert features.shape == (100, 512)
-    torch.testing.assert_close(features, expected[0], atol=1e-4, rtol=0)
+    torch.testing.assert_close(features, expected[0], atol=1e-3, rtol=0)
 
 
 def test_bf16_is_close_and_still_returns_fp32(encoder):
