@@ -163,11 +163,9 @@ def load_stage_b(folder: Path = SHIPPED_STAGE_B, weights: str = "best.safetensor
     return model.eval()
 
 
-def load_stage_b_encoder(
-    folder: Path = SHIPPED_STAGE_B, weights: str = "best.safetensors", precision: Precision = "fp32"
-) -> StageBEncoder:
+def load_stage_b_encoder(folder: Path = SHIPPED_STAGE_B, precision: Precision = "fp32") -> StageBEncoder:
     """Load the encoder alone, frozen: the tensors named `enc.…` (the document's `checkpoint['enc']`)."""
-    stored = load_file(Path(folder) / weights)
+    stored = load_file(Path(folder) / "best.safetensors")
     encoder = build_encoder(load_run_config(folder))
     put_weights(encoder, {name[4:]: tensor for name, tensor in stored.items() if name.startswith("enc.")}, str(folder))
     encoder.precision = precision

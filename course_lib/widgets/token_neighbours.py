@@ -110,10 +110,10 @@ def describe_token(clip: ReadClip, token: int) -> str:
     return f'<p style="font-family:monospace">{"".join(cells)}</p><p>Audio token {token}, {start:.2f}–{end:.2f} s.</p>'
 
 
-def piece_of(clip: ReadClip, token: int, seconds: float = PIECE_SECONDS) -> Float[Tensor, "samples"]:
+def piece_of(clip: ReadClip, token: int) -> Float[Tensor, "samples"]:
     """The sound around a token, moved inside the clip at its ends; the whole of a shorter clip."""
     _refuse_token(clip, token)
-    start, end = window_bounds(len(clip.waveform), (token + 0.5) / clip.tokens_per_second, seconds)
+    start, end = window_bounds(len(clip.waveform), (token + 0.5) / clip.tokens_per_second, PIECE_SECONDS)
     return clip.waveform[start:end]
 
 
