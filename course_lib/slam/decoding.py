@@ -4,6 +4,7 @@
 read: what is multiplied at each step, what was the runner-up, and where in the sound the model looked.
 """
 
+import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,6 +66,11 @@ def stop_ids(llm: "transformers.PreTrainedModel") -> set[int]:
     return set(ends) if isinstance(ends, list) else {ends}
 
 
+def cache_name(llm: "transformers.PreTrainedModel") -> str:
+    """How a language model's `forward` calls its key-value cache: transformers renamed `past_key_values` in 5.24."""
+    return "cache" if "cache" in inspect.signature(llm.forward).parameters else "past_key_values"
+
+
 @torch.no_grad()
 def prefix_of(slam: SlamASR, features: Float[Tensor, "frames features"]) -> Float[Tensor, "positions llm_dim"]:
     """What the language model reads before it writes: a clip's audio tokens, then the prompt."""
@@ -112,9 +118,9 @@ def generate_cached(
     ids, log_probabilities = [], []
     multiplied = 0
     for _ in range(max_new_tokens):
-        output = llm(inputs_embeds=unread[None], past_key_values=cache, use_cache=True)
+        output = llm(inputs_embeds=unread[None], use_cache=True, **{cache_name(llm): cache})
         logits = output.logits[0, -1].float()
-        cache = output.past_key_values
+        cache = output[1]  # by its place, for its name has changed: see cache_name
         multiplied += len(unread)
         token = choose(logits)
         log_probabilities.append(float(logits.log_softmax(dim=0)[token]))
@@ -242,9 +248,10 @@ def _watch(
     ids = []
     with autocast(slam.precision, slam.device):
         for _ in range(most):
-            output = slam.llm(inputs_embeds=unread[None], past_key_values=cache, use_cache=True, output_attentions=True)
+            named = {cache_name(slam.llm): cache}
+            output = slam.llm(inputs_embeds=unread[None], use_cache=True, output_attentions=True, **named)
             token = note(ids, output)
-            cache = output.past_key_values
+            cache = output[1]  # by its place, for its name has changed: see cache_name
             if token in ends:
                 break
             ids.append(token)
