@@ -4,9 +4,8 @@ Everything after this module takes its sound from `load_audio`, so a broken reco
 with its name and the reason. Half a file that loads without a word comes back later as a bad transcript.
 """
 
-import io
 import os
-from io import BufferedIOBase
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from course_lib.files import write_beside
-from course_lib.sound.containers import missing_sound, mp3_states_length, with_wav_length
+from course_lib.sound.decode import AudioError, Recording, open_recording
 
 SAMPLE_RATE = 16_000
 """Samples a second, everywhere in the course (and in Whisper)."""
@@ -29,20 +28,6 @@ SILENCE_PEAK = 1e-4
 
 # Above this a float array was never scaled to −1…1; a recording clips at 1, a loud mix at perhaps 3.
 _LOUDEST_PEAK = 10.0
-# Lossy formats count in blocks, and may or may not count the first and the last: two of the largest blocks.
-_SLACK = {"MP3": 2 * 1152, "OGG": 2 * 8192}
-
-
-class AudioError(ValueError):
-    """A recording that cannot be used: `name` says which, `reason` what is wrong, `advice` the way out."""
-
-    def __init__(self, name: str, reason: str, advice: str = ""):
-        # All three as `args`, so that the error survives pickling on its way out of a worker process.
-        super().__init__(name, reason, advice)
-        self.name, self.reason, self.advice = name, reason, advice
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.reason}. {self.advice}".rstrip()
 
 
 def load_audio(
@@ -53,26 +38,40 @@ def load_audio(
 ) -> Float[Tensor, "samples"]:
     """Load a recording as mono float32 in −1…1 at 16 kHz.
 
-    `source` is a path or the bytes of a wav, flac, ogg or mp3 file, or an array `[samples]` or
+    `source` is a path or the bytes of a wav, flac, ogg, opus, mp3, m4a, aac or webm file, or an array `[samples]` or
     `[samples channels]` (soundfile's layout). Channels are averaged, any rate is resampled with soxr,
     integers are divided by their full scale. `sample_rate` is for an array (default 16 kHz); a file carries
     its own. `max_seconds=None` lifts the limit. `name` stands for the source in messages.
 
     Raises `AudioError` when the source is missing, a folder, not audio, truncated, empty, silent, holds
-    NaN or Inf, or is shorter than 0.1 s or longer than `max_seconds`.
+    NaN or Inf, or is shorter than 0.1 s or longer than `max_seconds`. Which cut files cannot be told from whole
+    ones, `open_recording` says.
+    """
+    return torch.cat([*stream_audio(source, sample_rate, max_seconds, name)])
+
+
+def stream_audio(
+    source: str | os.PathLike | bytes | np.ndarray | Tensor,
+    sample_rate: int | None = None,
+    max_seconds: float | None = None,
+    name: str | None = None,
+) -> Iterator[Float[Tensor, "_samples"]]:
+    """Read a recording block by block, a few seconds at most in memory: put together, they are what `load_audio` returns.
+
+    Raises `AudioError` as `load_audio` does, but some of it late: that a file breaks off, is silent or is too short
+    is known at its end.
     """
     if isinstance(source, np.ndarray | Tensor):
         name = name or "array"
         sound = _sound_from_array(source, name)
         rate = SAMPLE_RATE if sample_rate is None else sample_rate
+        yield from _to_waveform(Recording(rate, len(sound), iter([sound])), max_seconds, name)
     else:
         name = name or ("bytes" if isinstance(source, bytes) else os.fspath(source))
         if sample_rate is not None:
             raise AudioError(name, "a file carries its own sample rate", "Leave `sample_rate` out.")
-        with _open_stream(source, name) as stream:
-            sound, rate = _decode(stream, max_seconds, name)
-    _check_length(len(sound), rate, max_seconds, name)
-    return _to_waveform(sound, rate, name)
+        with open_recording(source, name) as recording:
+            yield from _to_waveform(recording, max_seconds, name)
 
 
 def save_wav(path: str | os.PathLike, waveform: Float[Tensor, "samples"]) -> int:
@@ -116,76 +115,48 @@ def _scale(array: Shaped[np.ndarray, "samples channels"], name: str) -> Float[np
     return ((array.astype(np.float64) - centre) / full_scale).astype(np.float32)
 
 
-def _open_stream(source: str | os.PathLike | bytes, name: str) -> BufferedIOBase:
-    """Open a file or wrap bytes; refuse what is missing, a folder or has 0 bytes."""
-    if not isinstance(source, bytes):
-        path = Path(source)
-        if path.is_dir():
-            raise AudioError(name, "is a folder, not a file", "Name one recording inside it.")
-        if not path.exists():
-            raise AudioError(name, "no such file", f"Check the spelling; the search started in {Path.cwd()}.")
-    try:
-        stream = io.BytesIO(source) if isinstance(source, bytes) else path.open("rb")
-    except OSError as error:
-        raise AudioError(name, f"cannot be opened ({error.strerror})", "Check who may read it.") from error
-    if not stream.read(1):
-        stream.close()
-        raise AudioError(name, "empty, 0 bytes", "Record or download it again.")
-    stream.seek(0)
-    return stream
+def _to_waveform(recording: Recording, max_seconds: float | None, name: str) -> Iterator[Float[Tensor, "_samples"]]:
+    """Average the channels, resample, and refuse what holds no usable sound."""
+    rate = recording.rate
+    _check_length(recording.frames, rate, max_seconds, name)
+    resampler = soxr.ResampleStream(rate, SAMPLE_RATE, 1) if rate != SAMPLE_RATE else None
+    frames, peak = 0, 0.0
+    for block in recording.blocks:
+        frames += len(block)
+        _check_not_longer(frames, rate, max_seconds, name)
+        mono = _mix(block, name)
+        mono = resampler.resample_chunk(mono) if resampler else mono
+        peak = max(peak, _peak(mono, name))
+        yield torch.from_numpy(np.ascontiguousarray(mono))
+    _check_length(frames, rate, max_seconds, name)
+    if resampler:
+        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        peak = max(peak, _peak(rest, name))
+        yield torch.from_numpy(rest)
+    if peak < SILENCE_PEAK:
+        raise AudioError(name, "silent: no sample reaches −80 dBFS", "Check the microphone and its channel.")
 
 
-def _decode(stream: BufferedIOBase, max_seconds: float | None, name: str) -> tuple[Float[np.ndarray, "samples channels"], int]:
-    """Decode a whole file with libsndfile; a header that promises too much is refused before any decoding."""
-    missing = missing_sound(stream)
-    if missing:
-        raise _truncated(name, missing)
-    guessed_length = not mp3_states_length(stream)
-    stream = with_wav_length(stream)
-    stream.seek(0)
-    try:
-        file = soundfile.SoundFile(stream)
-    except (soundfile.LibsndfileError, TypeError) as error:
-        raise AudioError(name, "is not an audio file", "Wav, flac, ogg and mp3 can be read.") from error
-    with file:
-        if file.format == "MP3" and guessed_length:
-            return _read_mp3_of_guessed_length(file, stream, max_seconds, name), file.samplerate
-        _check_length(file.frames, file.samplerate, max_seconds, name)
-        return _read(file, name), file.samplerate
+def _mix(block: Float[np.ndarray, "frames channels"], name: str) -> Float[np.ndarray, "frames"]:
+    if not np.isfinite(block).all():
+        raise AudioError(name, "contains NaN or Inf", "Find the step that made it; a division by 0 is common.")
+    return reduce(block, "frames channels -> frames", "mean")
 
 
-def _read(file: soundfile.SoundFile, name: str) -> Float[np.ndarray, "samples channels"]:
-    """Read every sample that the header promises."""
-    try:
-        sound = file.read(dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise _truncated(name, "the sound breaks off or is damaged") from error
-    if len(sound) < file.frames - _SLACK.get(file.format, 0):
-        raise _truncated(name, f"its header promises {file.frames:,} samples, {len(sound):,} are there")
-    return sound
+def _peak(mono: Float[np.ndarray, "frames"], name: str) -> float:
+    peak = float(np.abs(mono).max(initial=0.0))
+    if peak > _LOUDEST_PEAK:
+        advice = "Divide 16-bit values by 32768, or pass them as int16."
+        raise AudioError(name, f"samples reach {peak:,.0f}, expected −1…1", advice)
+    return peak
 
 
-def _read_mp3_of_guessed_length(
-    file: soundfile.SoundFile, stream: BufferedIOBase, max_seconds: float | None, name: str
-) -> Float[np.ndarray, "samples channels"]:
-    """Read as far as the guess goes, and refuse an mp3 whose guess ends well before its last byte."""
-    frames = file.frames if max_seconds is None else min(file.frames, int(max_seconds * file.samplerate) + 1)
-    sound = file.read(frames, dtype="float32", always_2d=True)
-    unread = len(sound) == file.frames and stream.tell() < 0.9 * stream.seek(0, os.SEEK_END)
-    if unread:
-        advice = "Convert it to wav or flac: ffmpeg -i in.mp3 out.flac"
-        raise AudioError(name, "an mp3 of varying bit rate that does not state its length", advice)
-    return sound
-
-
-def _truncated(name: str, detail: str) -> AudioError:
-    return AudioError(name, f"truncated: {detail}", "Copy or download it again.")
-
-
-def _check_length(frames: int, rate: int, max_seconds: float | None, name: str) -> None:
-    """Refuse nothing, too little and too much sound."""
+def _check_length(frames: int | None, rate: int, max_seconds: float | None, name: str) -> None:
+    """Refuse nothing, too little and too much sound, as far as it is known how much there is."""
     if rate < 1:
         raise AudioError(name, f"a sample rate of {rate} is impossible", "16000 and 48000 are common ones.")
+    if frames is None:
+        return
     if frames == 0:
         raise AudioError(name, "empty, it holds no samples", "Record or download it again.")
     if frames < SHORTEST_SECONDS * rate:
@@ -196,17 +167,8 @@ def _check_length(frames: int, rate: int, max_seconds: float | None, name: str) 
         raise AudioError(name, f"too long: {detail}", "Cut it at a pause, or raise `max_seconds`.")
 
 
-def _to_waveform(sound: Float[np.ndarray, "frames channels"], rate: int, name: str) -> Float[Tensor, "samples"]:
-    """Average the channels, resample, and refuse what holds no usable sound."""
-    if not np.isfinite(sound).all():
-        raise AudioError(name, "contains NaN or Inf", "Find the step that made it; a division by 0 is common.")
-    mono = reduce(sound, "frames channels -> frames", "mean")
-    if rate != SAMPLE_RATE:
-        mono = soxr.resample(mono, rate, SAMPLE_RATE)
-    peak = float(np.abs(mono).max(initial=0.0))
-    if peak > _LOUDEST_PEAK:
-        advice = "Divide 16-bit values by 32768, or pass them as int16."
-        raise AudioError(name, f"samples reach {peak:,.0f}, expected −1…1", advice)
-    if peak < SILENCE_PEAK:
-        raise AudioError(name, "silent: no sample reaches −80 dBFS", "Check the microphone and its channel.")
-    return torch.from_numpy(np.ascontiguousarray(mono, dtype=np.float32))
+def _check_not_longer(frames: int, rate: int, max_seconds: float | None, name: str) -> None:
+    """Stop reading a file that did not say how long it is."""
+    if max_seconds is not None and frames > max_seconds * rate:
+        reason = f"too long: more than {max_seconds:.2f} s of sound, which is the limit"
+        raise AudioError(name, reason, "Cut it at a pause, or raise `max_seconds`.")

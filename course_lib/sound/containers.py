@@ -4,7 +4,6 @@ libsndfile shortens a cut wav or ogg file without a word, so `audio.py` asks her
 binary stream that can seek and reads only headers; none of them decodes sound.
 """
 
-import io
 import os
 from io import BufferedIOBase
 
@@ -27,21 +26,16 @@ def missing_sound(stream: BufferedIOBase) -> str | None:
     return None
 
 
-def with_wav_length(stream: BufferedIOBase) -> BufferedIOBase:
-    """Copy a streamed wav, its length left at 0, so that it is read to its end; return others as they are."""
+def wav_is_unfinished(stream: BufferedIOBase) -> bool:
+    """Was this wav streamed into a pipe, its length left at 0? Its sound goes on to the end of the file."""
     stream.seek(0)
     start = stream.read(12)
     position = _find_wav_data(stream) if start[:4] == b"RIFF" else None
     if position is None:
-        return stream
+        return False
     # A finished wav without any sound also says 0, but then the length of the whole file in byte 4 is right.
-    unfinished = int.from_bytes(start[4:8], "little") + 8 < _size(stream)
-    if _number_before(stream, position) > 0 or not unfinished:
-        return stream
-    stream.seek(0)
-    content = bytearray(stream.read())
-    content[position - 4 : position] = b"\xff" * 4
-    return io.BytesIO(bytes(content))
+    finished = int.from_bytes(start[4:8], "little") + 8 >= _size(stream)
+    return _number_before(stream, position) == 0 and not finished
 
 
 def mp3_states_length(stream: BufferedIOBase) -> bool:

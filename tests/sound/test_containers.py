@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from course_lib.sound.containers import missing_sound, mp3_states_length, with_wav_length
+from course_lib.sound.containers import missing_sound, mp3_states_length, wav_is_unfinished
 
 
 def sound_file(kind, seconds=10.0):
@@ -41,15 +41,14 @@ def test_chunks_before_and_after_the_sound():
     assert "promises" in missing_sound(io.BytesIO(content[: -len(note) - 1]))
 
 
-def test_only_an_unfinished_wav_gets_a_length():
-    finished = io.BytesIO(sound_file("WAV"))
-    assert with_wav_length(finished) is finished
-    no_sound = io.BytesIO(sound_file("WAV", 0))
-    assert with_wav_length(no_sound) is no_sound
+def test_only_a_wav_that_states_no_length_is_unfinished():
+    assert not wav_is_unfinished(io.BytesIO(sound_file("WAV")))
+    assert not wav_is_unfinished(io.BytesIO(sound_file("WAV", 0)))
+    assert not wav_is_unfinished(io.BytesIO(sound_file("FLAC")))
     unfinished = bytearray(sound_file("WAV"))
     unfinished[4:8] = unfinished[40:44] = bytes(4)
     assert len(soundfile.read(io.BytesIO(bytes(unfinished)))[0]) == 0
-    assert len(soundfile.read(with_wav_length(io.BytesIO(bytes(unfinished))))[0]) == 160_000
+    assert wav_is_unfinished(io.BytesIO(bytes(unfinished)))
 
 
 def test_an_mp3_with_and_without_its_length():
