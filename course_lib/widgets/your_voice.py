@@ -37,7 +37,7 @@ def describe_recording(content: bytes, name: str, transcribe: Transcribe) -> tup
 
 
 class YourVoice(Demo):
-    """A button for a wav, flac, ogg or mp3 file of at most 30 s; beneath it the transcript and the picture."""
+    """A button for a file with sound of at most 30 s; beneath it the transcript and the picture."""
 
     def __init__(self, transcribe: Transcribe, example: bytes, example_name: str):
         self.transcribe = transcribe
