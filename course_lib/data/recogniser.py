@@ -14,6 +14,19 @@ class Transcript(NamedTuple):
     confidence: float | None = None
 
 
+class Word(NamedTuple):
+    """A word of a transcript: from when to when it was said, in seconds from the clip's start, and how sure that is, 0 to 1."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+
+
+class NoWordTimesError(ValueError):
+    """A recogniser that cannot say when a word was spoken."""
+
+
 @runtime_checkable
 class Recogniser(Protocol):
     """A recogniser says how it encodes sound and what it reads in features; the rest follows."""
@@ -33,3 +46,7 @@ class Recogniser(Protocol):
     def transcribe(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[str]:
         """Write what is said in each waveform (16 kHz mono, at most 30 s)."""
         return self.transcribe_features(self.encode(waveforms))
+
+    def word_times(self, features: Float[Tensor, "frames features"], text: str) -> list[Word]:
+        """When each word of a clip's text was said; raises NoWordTimesError where the recogniser cannot know."""
+        raise NoWordTimesError(f"{type(self).__name__} writes words and does not say when they were spoken")

@@ -8,6 +8,7 @@ recogniser that has heard two hundred different voices is less surprised by your
 import _ctypes
 import contextlib
 import ctypes
+import itertools
 import random
 import shutil
 from collections.abc import Iterator
@@ -42,6 +43,24 @@ RATE, PITCH, RANGE, WORD_GAP = 1, 3, 4, 7
 
 
 _unload = _ctypes.FreeLibrary if hasattr(_ctypes, "FreeLibrary") else _ctypes.dlclose
+
+
+class _Event(ctypes.Structure):
+    """espeak_EVENT of speak_lib.h. A list of them ends with one of type 0."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
+_WORD_EVENT = 1
 
 
 class EspeakError(RuntimeError):
@@ -82,7 +101,9 @@ class Espeak:
     def __init__(self) -> None:
         self.data_folder = _data_folder()
         self.chunks: list[np.ndarray] = []
-        callback_type = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+        self.word_starts: list[float] = []
+        samples, events = ctypes.POINTER(ctypes.c_short), ctypes.POINTER(_Event)
+        callback_type = ctypes.CFUNCTYPE(ctypes.c_int, samples, ctypes.c_int, events)
         self.callback = callback_type(self._collect)
 
     def speak(self, text: str, voice: str, words_per_minute: int = 160, pitch: int = 50, pitch_range: int = 50,
@@ -102,11 +123,22 @@ class Espeak:
             for parameter, value in settings.items():
                 library.espeak_SetParameter(parameter, value, 0)
             self.chunks.clear()
+            self.word_starts.clear()
             encoded = text.encode()
             utf8 = 1
             library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, utf8, None, None)
             library.espeak_Synchronize()
         return np.concatenate([np.zeros(1, np.int16), *self.chunks]).astype(np.float32) / 32_768
+
+    def speak_with_word_starts(self, text: str, voice: str, **how: int) -> tuple[Float[np.ndarray, " samples"], list[float]]:
+        """What `speak` says, and the second at which each word begins, as espeak-ng reports it.
+
+        The first begins at 0, whatever silence it begins with. Raises EspeakError when it has spoken two words as one.
+        """
+        samples, words = self.speak(text, voice, **how), text.split()
+        if len(self.word_starts) != len(words):
+            raise EspeakError(f"espeak-ng told the start of {len(self.word_starts)} of {len(words)} words in {text!r}")
+        return samples, [*self.word_starts]
 
     @contextlib.contextmanager
     def _fresh_library(self) -> Iterator[ctypes.CDLL]:
@@ -127,9 +159,11 @@ class Espeak:
         finally:
             _unload(library._handle)  # also after an error: one copy left open is the one that the next loading gets
 
-    def _collect(self, samples, count: int, _events) -> int:
+    def _collect(self, samples, count: int, events) -> int:
         if samples and count:
             self.chunks.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
+        told = itertools.takewhile(lambda event: event.type, (events[i] for i in itertools.count())) if events else ()
+        self.word_starts += [event.sample / ESPEAK_RATE for event in told if event.type == _WORD_EVENT]
         return 0
 
 

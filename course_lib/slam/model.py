@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from course_lib.compute import Precision, autocast
+from course_lib.ctc.word_times import align_words
 from course_lib.data.batches import SpeechBatch
-from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.data.recogniser import NoWordTimesError, Recogniser, Transcript, Word
 from course_lib.encoder.base import Padded, SpeechEncoder
 from course_lib.language_model.prompt import (
     PROMPT,
@@ -115,6 +116,22 @@ class SlamASR(nn.Module, Recogniser):
         if self.num_beams == 1:
             return [Transcript(best.text) for [best] in clips]
         return [Transcript(candidates[0].text, n_best_share(candidates, self.ctc_weight)) for candidates in clips]
+
+    @torch.no_grad()
+    def word_times(self, features: Float[Tensor, "frames features"], text: str) -> list[Word]:
+        """When each word was said, by the letters that the audio tokens spell; with the shipped k = 2, in steps of 40 ms.
+
+        See `align_words`. Raises NoWordTimesError for a language model whose tokenizer has no token for each letter.
+        """
+        try:
+            head = self.ctc_head or EmbeddingCtcHead(self.llm, self.tokenizer)
+        except ValueError as error:
+            raise NoWordTimesError("this language model has no embedding for each letter, so no word can be timed") from error
+        [log_probs] = head.log_probs(self.audio_tokens([features])).clips()
+        step = self.projector.k / self.encoder.config.frames_per_second
+        return align_words(
+            log_probs, text, lambda letters: head.target(letters).tolist(), step, separator=head.target(" ").tolist()
+        )
 
     def _rank(self, audio_tokens: Float[Tensor, "tokens llm_dim"], candidates: list[Candidate]) -> list[Hypothesis]:
         texts = [self.tokenizer.decode(candidate.ids, skip_special_tokens=True) for candidate in candidates]

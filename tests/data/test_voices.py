@@ -1,6 +1,7 @@
 """The synthetic speakers: many, all different, all Danish, and the same sentence sounds the same every time."""
 
 import ctypes
+import itertools
 import shutil
 import time
 
@@ -138,3 +139,24 @@ def test_only_danish_and_our_voices_are_copied_and_only_once(tmp_path, monkeypat
     assert voices._data_folder() == folder
     assert [path.name for path in tmp_path.iterdir()] == ["espeak-3"]
     assert cache_folder() == tmp_path
+
+
+def test_the_starts_of_words_come_with_the_same_samples():
+    text = "min bror spiser en varm suppe"
+    samples, starts = espeak().speak_with_word_starts(text, "Alex", words_per_minute=130)
+    assert np.array_equal(samples, espeak().speak(text, "Alex", words_per_minute=130))
+    assert len(starts) == 6
+    assert starts[0] == 0
+    assert all(0.05 < later - start < 1 for start, later in itertools.pairwise(starts))
+    assert starts[-1] < len(samples) / ESPEAK_RATE - 0.2
+
+
+def test_a_pause_between_words_moves_their_starts():
+    _, starts = espeak().speak_with_word_starts("ja tak", "Alex")
+    _, later = espeak().speak_with_word_starts("ja tak", "Alex", word_gap=20)
+    assert 0.15 < later[1] - starts[1] < 0.4
+
+
+def test_words_that_espeak_does_not_tell_apart_are_refused():
+    with pytest.raises(EspeakError, match="of 2 words in 'hej …'"):
+        espeak().speak_with_word_starts("hej …", "Alex")
