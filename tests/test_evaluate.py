@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from course_lib import evaluate
 from course_lib.data.datasets import load_examples
@@ -12,7 +13,7 @@ from course_lib.evaluate import read_arguments
 from course_lib.evaluation import report
 from course_lib.evaluation.compare import load_run, measure, paired_bootstrap
 from course_lib.evaluation.report import recognise_all, show, worst_utterances
-from course_lib.sound.audio import load_audio
+from course_lib.sound.audio import load_audio, save_wav
 from course_lib.systems import load_slam
 from course_lib.text.metrics import align, character_error_rate, word_error_rate
 
@@ -60,6 +61,18 @@ def test_every_clip_gets_its_own_transcript_in_the_order_of_the_examples(tiny_ru
     transcripts, rtf = recognise_all(listener, examples, batch_size=2)
     assert transcripts == [Transcript(text, 0.25) for text in expected]
     assert listener.batch_sizes == [2, 2, 1]
+    assert rtf > 0
+
+
+def test_a_clip_that_is_too_long_is_cut_and_its_texts_are_joined(tmp_path):
+    pause, tone = torch.zeros(8_000), 0.3 * torch.sin(torch.arange(80_000) / 4)
+    save_wav(tmp_path / "long.wav", torch.cat([*[tone, pause] * 7]))
+    (tmp_path / "asr.csv").write_text("audio_path,transcription,split\nlong.wav,syv toner,test\n", encoding="utf-8")
+    examples = load_examples(str(tmp_path / "asr.csv"), "test")
+    listener = Listener()
+    [transcript], rtf = recognise_all(listener, examples, batch_size=4)
+    assert [int(samples) <= 96_000 for samples in transcript.text.split()] == [True] * 7
+    assert listener.batch_sizes == [4, 3]
     assert rtf > 0
 
 

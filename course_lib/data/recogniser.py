@@ -6,6 +6,8 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib.sound.segments import LONGEST_SECONDS
+
 
 class Transcript(NamedTuple):
     """What a recogniser wrote for a clip, and how sure it is, from 0 to 1; None where it cannot tell."""
@@ -29,7 +31,12 @@ class NoWordTimesError(ValueError):
 
 @runtime_checkable
 class Recogniser(Protocol):
-    """A recogniser says how it encodes sound and what it reads in features; the rest follows."""
+    """A recogniser says how it encodes sound and what it reads in features; the rest follows.
+
+    `longest_seconds` is how much sound it is given at once; `data.long_audio` cuts what is longer.
+    """
+
+    longest_seconds: float = LONGEST_SECONDS
 
     def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
         """Features of waveforms (16 kHz mono, at most 30 s)."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from course_lib.data.datasets import Example
+from course_lib.data.long_audio import transcribe_clips
 from course_lib.data.recogniser import Recogniser, Transcript
 from course_lib.evaluation.compare import Difference, Report, SystemRun, comparison_table, draw_comparison
 from course_lib.files import save_json
@@ -14,15 +15,18 @@ from course_lib.text.metrics import align, error_counts
 
 
 def recognise_all(recogniser: Recogniser, examples: Sequence[Example], batch_size: int = 16) -> tuple[list[Transcript], float]:
-    """Transcribe all examples; also the real-time factor (seconds of work a second of sound), loading and encoding included."""
+    """Transcribe all examples; also the real-time factor (seconds of work a second of sound), loading and encoding included.
+
+    Clips that are too long for the recogniser are cut at their pauses.
+    """
     order = sorted(range(len(examples)), key=lambda index: examples[index].path.stat().st_size)
     started, seconds = time.perf_counter(), 0.0
     transcripts: dict[int, Transcript] = {}
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        waveforms = [load_audio(examples[index].path) for index in indices]
+        waveforms = [load_audio(examples[index].path, max_seconds=None) for index in indices]
         seconds += sum(len(waveform) for waveform in waveforms) / SAMPLE_RATE
-        transcripts.update(zip(indices, recogniser.recognise(recogniser.encode(waveforms)), strict=True))
+        transcripts.update(zip(indices, transcribe_clips(recogniser, waveforms, batch_size), strict=True))
     rtf = (time.perf_counter() - started) / seconds
     return [transcripts[index] for index in range(len(examples))], rtf
 
