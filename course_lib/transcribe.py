@@ -1,6 +1,6 @@
 """Transcribe sound files of any length, one line each: path, tab, text.  python -m course_lib.transcribe data/audio/wav/*
 
-Sound longer than 6 s is cut at its pauses, read piece by piece, and the pieces' texts are joined.
+Sound longer than 6 s is cut at its pauses into pieces of at most 3 s, and the pieces' texts are joined.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """How fast each part is on this machine: python -m course_lib.benchmark
 
 Trainings side by side: … benchmark ctc (Stage B), … benchmark slam (SLAM-ASR).
+Long recordings, their errors and their memory: … benchmark long.
 """
 
 import argparse
@@ -9,7 +10,7 @@ from types import ModuleType
 
 import torch
 
-from course_lib.benchmark import ctc, parts, slam
+from course_lib.benchmark import ctc, long, parts, slam
 from course_lib.benchmark.measure import measure, table
 from course_lib.compute import cpu_bf16_instructions
 
@@ -18,10 +19,10 @@ TRAININGS = {"ctc": ctc, "slam": slam}
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line; `training` is the name of a subcommand or None."""
+    """Read the command line; `subcommand` is its name or None."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.benchmark", description=__doc__)
     parser.add_argument("--speech-clips", type=int, default=600, help="how many clips of synthetic speech to make")
-    subparsers = parser.add_subparsers(title="subcommands", metavar="", dest="training")
+    subparsers = parser.add_subparsers(title="subcommands", metavar="", dest="subcommand")
     for name, module in TRAININGS.items():
         command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.add_arguments(command)
@@ -29,6 +30,7 @@ def parse_arguments() -> argparse.Namespace:
         command.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
         command.add_argument("--each", action="store_true", help="also leave out our tricks, one at a time")
         command.add_argument("--json", action="store_true", help="one JSON object instead of tables")
+    long.add_arguments(subparsers.add_parser("long", help=long.HELP, description=long.__doc__))
     return parser.parse_args()
 
 
@@ -54,10 +56,12 @@ def compare_trainings(module: ModuleType, arguments: argparse.Namespace) -> None
 
 
 def main() -> None:
-    """Measure the parts, or the trainings that a subcommand names."""
+    """Measure the parts, or what a subcommand names."""
     arguments = parse_arguments()
-    if arguments.training:
-        compare_trainings(TRAININGS[arguments.training], arguments)
+    if arguments.subcommand == "long":
+        long.print_lengths(arguments)
+    elif arguments.subcommand:
+        compare_trainings(TRAININGS[arguments.subcommand], arguments)
     else:
         parts.print_parts(arguments.speech_clips)
 

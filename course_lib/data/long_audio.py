@@ -34,7 +34,7 @@ def transcribe_long(
 
     With `word_times`, each piece has its words, unless the recogniser cannot tell when they were said.
     """
-    pieces = cut_at_pauses(blocks, recogniser.longest_seconds)
+    pieces = _cut(recogniser, blocks)
     for piece, features, transcript in _recognise(recogniser, pieces, batch_size):
         words = _words_of(recogniser, piece, features, transcript.text) if word_times else None
         yield TimedTranscript(piece.start, piece.end, transcript.text, transcript.confidence, words)
@@ -44,7 +44,7 @@ def transcribe_clips(
     recogniser: Recogniser, waveforms: Sequence[Float[Tensor, "_samples"]], batch_size: int = 16
 ) -> list[Transcript]:
     """One transcript for each waveform (16 kHz mono), of whatever length; short ones share their batches."""
-    cut = [list(cut_at_pauses([waveform], recogniser.longest_seconds)) for waveform in waveforms]
+    cut = [list(_cut(recogniser, [waveform])) for waveform in waveforms]
     read = _recognise(recogniser, itertools.chain.from_iterable(cut), batch_size)
     return [join_transcripts([transcript for _, _, transcript in itertools.islice(read, len(pieces))]) for pieces in cut]
 
@@ -58,6 +58,10 @@ def join_transcripts(pieces: Sequence[Transcript | TimedTranscript]) -> Transcri
     confidences = [piece.confidence for piece in pieces]
     told = bool(confidences) and None not in confidences
     return Transcript(" ".join(piece.text for piece in pieces if piece.text), math.prod(confidences) if told else None)
+
+
+def _cut(recogniser: Recogniser, blocks: Iterable[Float[Tensor, "_samples"]]) -> Iterator[Segment]:
+    return cut_at_pauses(blocks, recogniser.longest_seconds, recogniser.piece_seconds)
 
 
 def _recognise(

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from course_lib.sound.segments import LONGEST_SECONDS
+from course_lib.sound.segments import LONGEST_SECONDS, PIECE_SECONDS
 
 
 class Transcript(NamedTuple):
@@ -33,10 +33,11 @@ class NoWordTimesError(ValueError):
 class Recogniser(Protocol):
     """A recogniser says how it encodes sound and what it reads in features; the rest follows.
 
-    `longest_seconds` is how much sound it is given at once; `data.long_audio` cuts what is longer.
+    Sound of up to `longest_seconds` it is given whole; what is longer, `data.long_audio` cuts to pieces of `piece_seconds`.
     """
 
     longest_seconds: float = LONGEST_SECONDS
+    piece_seconds: float = PIECE_SECONDS
 
     def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "_frames features"]]:
         """Features of waveforms (16 kHz mono, at most 30 s)."""

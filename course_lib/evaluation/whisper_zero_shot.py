@@ -47,7 +47,7 @@ class WhisperZeroShot(Recogniser):
         if missing:
             raise ValueError(f"this tokenizer has no {', '.join(missing)}; a multilingual Whisper is needed")
         self.model.generation_config = self._generation_config()
-        self.longest_seconds = 2 * model.config.max_source_positions / 100
+        self.longest_seconds = self.piece_seconds = 2 * model.config.max_source_positions / 100
 
     def encode(self, waveforms: Sequence[Float[Tensor, "_samples"]]) -> list[Float[Tensor, "bins frames"]]:
         """Log-mel spectrograms of 30 s each: Whisper's own encoder is part of what `recognise` runs."""

@@ -19,7 +19,10 @@ from torch import Tensor
 from course_lib.sound.audio import SAMPLE_RATE
 
 LONGEST_SECONDS = 6.0
-"""A piece's limit unless told otherwise: the longest clip that the shipped systems learnt from has 5.4 s."""
+"""What is no longer is left in one piece: the longest clip that the shipped systems are measured on has 5.4 s."""
+
+PIECE_SECONDS = 3.0
+"""A piece's limit when something has to be cut; `python -m course_lib.benchmark long --piece` compares others."""
 
 SHORTEST_SECONDS = 0.2
 """No cut leaves less than this behind it: what an encoder needs to have anything to say."""
@@ -45,33 +48,37 @@ class Segment(NamedTuple):
         return self.start + len(self.waveform) / SAMPLE_RATE
 
 
-def cut_at_pauses(blocks: Iterable[Float[Tensor, "_samples"]], longest: float = LONGEST_SECONDS) -> Iterator[Segment]:
-    """Cut 16 kHz sound into pieces of at most `longest` seconds; what fits already comes out as it is.
+def cut_at_pauses(
+    blocks: Iterable[Float[Tensor, "_samples"]], longest: float = LONGEST_SECONDS, piece: float = PIECE_SECONDS
+) -> Iterator[Segment]:
+    """Leave 16 kHz sound of up to `longest` seconds as it is; cut what is longer into pieces of at most `piece` seconds.
 
     Where a piece would get longer, it is cut in the middle of its longest pause, by preference in its last two thirds; without
     a pause, at its quietest 50 ms. Silence at the ends of a piece is shortened to 0.3 s, and a piece of silence is left out,
-    so there may be time between two pieces. At any moment, one piece and one block are in memory.
-    Raises ValueError for a `longest` under 1 s.
+    so there may be time between two pieces. At any moment, `longest` seconds and one block are in memory.
+    Raises ValueError for a `piece` under 1 s or above `longest`.
     """
-    if longest < 1:
-        raise ValueError(f"longest: pieces of {longest} s cut every word; 1 s at least")
-    limit = round(longest * SAMPLE_RATE)
-    pending, start = torch.zeros(0), 0
+    if not 1 <= piece <= longest:
+        raise ValueError(
+            f"pieces of {piece:g} s: at least 1 s, or every word is cut, and at most the {longest:g} s that may stay whole"
+        )
+    limit = round(piece * SAMPLE_RATE)
+    pending, start, is_long = torch.zeros(0), 0, False
     recent: deque[float] = deque(maxlen=_MEMORY)
     for block in blocks:
         pending = torch.cat([pending, block])
-        while len(pending) > limit:
+        is_long = is_long or len(pending) > longest * SAMPLE_RATE
+        while is_long and len(pending) > limit:
             levels = frame_levels(pending[:limit])
             silent = _silent_frames(levels, recent)
             cut = FRAME * _place_of_cut(levels, silent)
             yield from _trimmed(pending[:cut], silent[: cut // FRAME], start)
             recent.extend(levels[: cut // FRAME].tolist())
             pending, start = pending[cut:], start + cut
-    if start == 0:
-        yield Segment(0.0, pending)
+    if is_long:
+        yield from _trimmed(pending, _silent_frames(frame_levels(pending), recent), start)
     else:
-        levels = frame_levels(pending)
-        yield from _trimmed(pending, _silent_frames(levels, recent), start)
+        yield Segment(0.0, pending)
 
 
 def frame_levels(waveform: Float[Tensor, "samples"]) -> Float[np.ndarray, "frames"]:
@@ -86,13 +93,15 @@ def frame_levels(waveform: Float[Tensor, "samples"]) -> Float[np.ndarray, "frame
 
 
 def _silent_frames(levels: Float[np.ndarray, "frames"], recent: Iterable[float]) -> Bool[np.ndarray, "frames"]:
-    """Frames near the noise floor, the level that a tenth of the last half minute stays below.
+    """Frames near the noise floor, the level that a hundredth of the last half minute stays below.
+
+    A tenth would do for a dictation; but where pauses are rarer than that, the floor would be the quieter of two speakers.
 
     In steady noise everything is near the floor. Hence the second condition: it must be far below the loudest, or below
     what a quiet room would be.
     """
     heard = np.concatenate([np.array(recent, dtype=np.float64), levels])
-    floor, loudest = np.percentile(heard, 10), max(heard.max(), _QUIET_ROOM_DB)
+    floor, loudest = np.percentile(heard, 1), max(heard.max(), _QUIET_ROOM_DB)
     return (levels <= floor + _NEAR_FLOOR_DB) & (levels <= loudest - _BELOW_LOUDEST_DB)
 
 

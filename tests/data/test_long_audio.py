@@ -44,7 +44,6 @@ def speech():
 def test_all_pieces_come_in_order_with_their_times(speech):
     recogniser = Loudness()
     pieces = [*transcribe_long(recogniser, speech.split(9_999), batch_size=4)]
-    # 6 s hold a stretch, its pause, and another; the cut is in the middle of the longest pause in reach.
     said = [int(piece.text) for piece in pieces]
     assert said == sorted(said)
     assert len(set(said)) == len(pieces) >= 6
@@ -52,14 +51,14 @@ def test_all_pieces_come_in_order_with_their_times(speech):
     for piece, following in itertools.pairwise(pieces):
         assert piece.end <= following.start
     assert pieces[0].start == 0.0
-    assert pieces[-1].end == pytest.approx(35.0 + 0.3, abs=0.02)
-    assert all(piece.end - piece.start <= 6.0 for piece in pieces)
+    assert 35.0 <= pieces[-1].end <= 35.32
+    assert all(piece.end - piece.start <= 3.0 for piece in pieces)
     assert {piece.words for piece in pieces} == {None}
 
 
 def test_a_recogniser_says_how_much_it_hears_at_once(speech):
     recogniser = Loudness()
-    recogniser.longest_seconds = 36.0
+    recogniser.longest_seconds = recogniser.piece_seconds = 36.0
     assert len([*transcribe_long(recogniser, [speech])]) == 1
 
 

@@ -9,7 +9,7 @@ import torch
 
 from course_lib.data.datasets import load_examples
 from course_lib.sound.audio import load_audio, stream_audio
-from course_lib.sound.segments import FRAME, MARGIN_SECONDS, cut_at_pauses, frame_levels
+from course_lib.sound.segments import FRAME, MARGIN_SECONDS, PIECE_SECONDS, cut_at_pauses, frame_levels
 
 RATE = 16_000
 
@@ -49,7 +49,7 @@ def test_what_fits_comes_out_as_it_is(seconds):
 @pytest.mark.parametrize("block", [500, 7_001, 10_000_000])
 def test_pieces_are_short_in_order_and_hold_all_speech(speech, longest, hiss, block):
     waveform = speech + hiss * noise(len(speech) / RATE, 1.0, seed=1)
-    pieces = [*cut_at_pauses(in_blocks(waveform, block), longest)]
+    pieces = [*cut_at_pauses(in_blocks(waveform, block), longest, longest)]
     covered = torch.zeros(len(waveform), dtype=torch.bool)
     end = 0
     for piece in pieces:
@@ -73,7 +73,7 @@ def test_the_size_of_the_blocks_changes_nothing(speech):
 
 def test_two_sentences_are_cut_between_them():
     both = torch.cat([noise(4.0), silence(0.3), noise(4.0, seed=1)])
-    first, second = cut_at_pauses(in_blocks(both))
+    first, second = cut_at_pauses(in_blocks(both), piece=6.0)
     assert 4.0 <= first.end <= 4.3
     assert second.start == pytest.approx(4.15, abs=0.01)
     assert second.end == pytest.approx(8.3)
@@ -90,18 +90,18 @@ def test_the_gap_between_two_clips_is_found_beside_pauses_inside_them(hiss):
     gap = sum(map(len, parts[:2])) / RATE
     both = both + hiss * noise(len(both) / RATE, 1.0, seed=2)
     longest = len(both) / RATE - 0.5
-    first, second = cut_at_pauses(in_blocks(both), longest)
+    first, second = cut_at_pauses(in_blocks(both), longest, longest)
     assert first.end >= gap - 0.2
     assert second.start <= gap + 0.5
 
 
 def test_the_longest_pause_wins_and_an_early_one_only_when_it_is_alone():
     early, late = silence(0.4), silence(0.2)
-    first, *_ = cut_at_pauses([torch.cat([noise(1.0), early, noise(2.5), late, noise(4.0)])])
+    first, *_ = cut_at_pauses([torch.cat([noise(1.0), early, noise(2.5), late, noise(4.0)])], piece=6.0)
     assert first.end == pytest.approx(4.0, abs=0.02)
-    first, *_ = cut_at_pauses([torch.cat([noise(1.0), early, noise(9.0)])])
+    first, *_ = cut_at_pauses([torch.cat([noise(1.0), early, noise(9.0)])], piece=6.0)
     assert first.end == pytest.approx(1.2, abs=0.02)
-    first, *_ = cut_at_pauses([torch.cat([noise(3.0), early, noise(1.0), late, noise(4.0)])])
+    first, *_ = cut_at_pauses([torch.cat([noise(3.0), early, noise(1.0), late, noise(4.0)])], piece=6.0)
     assert first.end == pytest.approx(3.2, abs=0.02)
 
 
@@ -109,7 +109,7 @@ def test_without_any_pause_it_is_cut_where_it_is_quietest():
     waveform = noise(20.0)
     quiet = slice(round(4.2 * RATE), round(4.25 * RATE))
     waveform[quiet] *= 0.5
-    pieces = [*cut_at_pauses(in_blocks(waveform))]
+    pieces = [*cut_at_pauses(in_blocks(waveform), piece=6.0)]
     assert pieces[0].end == pytest.approx(4.225, abs=0.02)
     assert torch.equal(torch.cat([piece.waveform for piece in pieces]), waveform)
     assert all(3.0 <= len(piece.waveform) / RATE <= 6.0 for piece in pieces[:-1])
@@ -117,21 +117,32 @@ def test_without_any_pause_it_is_cut_where_it_is_quietest():
 
 def test_long_silence_is_dropped_and_the_time_goes_on():
     waveform = torch.cat([silence(20.0), noise(1.0), silence(20.0), noise(1.0), silence(20.0)])
-    first, second = cut_at_pauses(in_blocks(waveform))
-    assert (first.start, second.start) == pytest.approx((20 - MARGIN_SECONDS, 41 - MARGIN_SECONDS), abs=0.02)
-    assert (first.end, second.end) == pytest.approx((21 + MARGIN_SECONDS, 42 + MARGIN_SECONDS), abs=0.02)
+    pieces = [*cut_at_pauses(in_blocks(waveform), piece=6.0)]
+    assert len(pieces) == 2
+    for piece, spoken in zip(pieces, (20.0, 41.0), strict=True):
+        assert spoken - MARGIN_SECONDS - 0.02 <= piece.start <= spoken
+        assert spoken + 1.0 <= piece.end <= spoken + 1.0 + MARGIN_SECONDS + 0.02
 
 
 def test_quiet_speech_behind_loud_speech_is_kept():
     waveform = torch.cat([noise(5.0, 0.3), silence(1.0), noise(5.0, 0.003, seed=1), silence(1.0)])
     pieces = [*cut_at_pauses(in_blocks(waveform))]
-    assert pieces[-1].start <= 6.0
-    assert pieces[-1].end >= 11.0
+    kept = sum(max(0.0, min(piece.end, 11.0) - max(piece.start, 6.0)) for piece in pieces)
+    assert kept == pytest.approx(5.0, abs=0.01)
 
 
-def test_a_limit_that_cuts_every_word_is_refused():
-    with pytest.raises(ValueError, match="1 s at least"):
-        next(cut_at_pauses([noise(3.0)], longest=0.5))
+def test_what_is_too_long_by_a_sample_comes_in_short_pieces():
+    waveform = noise(6.0)
+    assert len([*cut_at_pauses(in_blocks(waveform))]) == 1
+    pieces = [*cut_at_pauses(in_blocks(torch.cat([waveform, waveform[:1]])))]
+    assert len(pieces) >= 2
+    assert max(len(piece.waveform) for piece in pieces) <= PIECE_SECONDS * RATE
+
+
+@pytest.mark.parametrize("piece", [0.5, 7.0])
+def test_limits_that_make_no_sense_are_refused(piece):
+    with pytest.raises(ValueError, match="at least 1 s"):
+        next(cut_at_pauses([noise(3.0)], piece=piece))
 
 
 def test_a_long_file_takes_no_more_memory_than_a_short_one(tmp_path):
