@@ -41,7 +41,9 @@ class YourVoice(Demo):
 
     def __init__(self, transcribe: Transcribe, example: bytes, example_name: str):
         self.transcribe = transcribe
-        self.upload = ipywidgets.FileUpload(accept=".wav,.flac,.ogg,.mp3", multiple=False, description="your recording")
+        self.upload = ipywidgets.FileUpload(
+            accept=".wav,.flac,.ogg,.opus,.mp3,.m4a,.aac,.webm", multiple=False, description="your recording"
+        )
         self.text = ipywidgets.HTML()
         self.picture = ipywidgets.Image(format="png", layout={"width": "100%"})
         self.upload.observe(self._on_upload, names="value")
