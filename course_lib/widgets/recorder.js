@@ -30,6 +30,8 @@ const LOUD = "That is too loud and was clipped: move away from the microphone.";
 
 const FLOOR_DB = -60;
 const QUIET_DB = -35;
+/* The browser's gain control lets single samples touch full scale; a voice that is too loud has hundreds a second. */
+const CLIPPED_SHARE = 0.005;
 const SAMPLES_A_MESSAGE = 2 ** 19;
 const COLLECTOR = `registerProcessor("collector", class extends AudioWorkletProcessor {
   process([[samples]]) {
@@ -102,6 +104,12 @@ function concatenate(blocks, length) {
     start += Math.min(block.length, length - start);
   }
   return samples;
+}
+
+function judgeLoudness(samples) {
+  const clipped = samples.filter((sample) => Math.abs(sample) >= 0.999).length;
+  if (clipped > CLIPPED_SHARE * samples.length) return LOUD;
+  return decibels(peakOf(samples)) < QUIET_DB ? QUIET : "";
 }
 
 const toInt16 = (samples) => Int16Array.from(samples, (s) => Math.max(-32768, Math.min(32767, Math.round(s * 32768))));
@@ -190,9 +198,7 @@ class Session {
     this.discard();
     const length = Math.min(this.recorded, Math.floor(this.model.get("max_seconds") * rate));
     this.sound = { samples: concatenate(this.blocks, length), rate };
-    const peak = peakOf(this.sound.samples);
-    const loudness = peak >= 0.999 ? LOUD : decibels(peak) < QUIET_DB ? QUIET : `Loudest ${decibels(peak).toFixed(0)} dB.`;
-    this.verdict = [remark, loudness].filter(Boolean).join(" ");
+    this.verdict = [remark, judgeLoudness(this.sound.samples)].filter(Boolean).join(" ");
     this.enter("sending");
     const pcm = toInt16(this.sound.samples);
     // A long recording is larger than the 10 MB that Jupyter's server takes in one message at the highest of rates.
@@ -234,7 +240,7 @@ class Session {
 const LAYOUT = `
   <div class="recorder-row">
     <button type="button" class="recorder-record"><span class="recorder-dot" aria-hidden="true"></span><span class="recorder-word"></span></button>
-    <div class="recorder-meter" role="meter" aria-label="level in decibels" aria-valuemin="${FLOOR_DB}" aria-valuemax="0">
+    <div class="recorder-meter" role="meter" title="level, −60 to 0 dB" aria-label="level in decibels" aria-valuemin="${FLOOR_DB}" aria-valuemax="0">
       <div class="recorder-bar"></div>
     </div>
     <output class="recorder-time" role="timer" aria-label="seconds recorded"></output>
@@ -248,7 +254,7 @@ function saying(session) {
   if (phase === "recording") return "Speak now. Press the button, or Space, when you are done.";
   if (phase === "sending") return note || "Sending the recording to Python.";
   if (session.trouble) return session.trouble;
-  if (model.get("status") === "recorded") return `${model.get("seconds").toFixed(1)} s recorded. ${note}`;
+  if (model.get("status") === "recorded") return `${model.get("seconds").toFixed(1)} s recorded. ${note}`.trim();
   return `Press Record and speak, at most ${model.get("max_seconds")} s.`;
 }
 

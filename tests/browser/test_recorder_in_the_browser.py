@@ -32,8 +32,16 @@ display(demo, arrived)
 RECORDER = """
 from course_lib.widgets.recorder import Recorder
 
-recorder = Recorder(max_seconds={seconds})
-recorder
+Recorder(max_seconds=1.5)
+"""
+BUSY = """
+import time
+from pathlib import Path
+from course_lib.widgets.recorder import Recorder
+
+display(Recorder())
+while not Path("go on").exists():
+    time.sleep(0.1)
 """
 # Keeps every stream that was given out, and lets a test choose why none is.
 WATCH = """
@@ -48,7 +56,6 @@ navigator.mediaDevices.getUserMedia = async (wishes) => {
 };
 """
 WITHOUT_WORKLETS = WATCH + "delete window.AudioWorkletNode;"
-WITHOUT_A_SECURE_CONTEXT = "Object.defineProperty(window, 'isSecureContext', { value: false });"
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +146,8 @@ def test_speaking_into_the_microphone_and_reading_what_was_said(run_cell, spoken
     samples, loudest = map(float, page.locator(".jp-OutputArea-output > .widget-label").inner_text().split())
     arrived = samples / SAMPLE_RATE
     assert seconds - 0.1 < arrived < seconds + 1
-    assert message.startswith(f"{arrived:.1f} s recorded. Loudest -")
-    assert abs(loudest - float(spoken.abs().max())) < 0.1
+    assert message == f"{arrived:.1f} s recorded."
+    assert 0.1 < loudest < 1.1
     keep_screenshot(page, "recorder_transcript_light")
 
     darken(page)
@@ -149,3 +156,106 @@ def test_speaking_into_the_microphone_and_reading_what_was_said(run_cell, spoken
     wait_for_phase(page, "recording")
     page.wait_for_function("() => Number(document.querySelector('.recorder-meter').ariaValueNow) > -30")
     keep_screenshot(page, "recorder_recording_dark")
+
+
+def test_by_keyboard_until_it_stops_by_itself_and_listening_to_it(run_cell):
+    page = run_cell(RECORDER, WATCH)
+    recorder = recorder_of(page)
+    button, play = recorder.locator(".recorder-record"), recorder.locator(".recorder-play")
+    assert not play.is_visible()
+    for key in ("Space", "Enter"):
+        button.focus()
+        button.press(key)
+        wait_for_phase(page, "recording")
+        assert button.get_attribute("aria-label") == "stop recording"
+        message = wait_for_message(recorder, "Stopped by itself")
+        assert message == "1.5 s recorded. Stopped by itself after 1.5 s, the longest recording here."
+        assert button.get_attribute("aria-label") == "record again"
+        assert button.evaluate("button => button === document.activeElement")
+    assert tracks(page) == ["ended", "ended"]
+
+    play.click()
+    recorder.get_by_label("stop playing").wait_for()
+    recorder.get_by_label("play the recording").wait_for()
+    assert page.evaluate("() => window.jupyterapp.shell.currentWidget.content.mode") == "command"
+
+
+def test_it_says_what_to_do_when_no_microphone_can_be_had(run_cell):
+    page = run_cell(RECORDER, WATCH)
+    recorder = recorder_of(page)
+    for name, advice in {
+        "NotAllowedError": "icon to the left of the address, allow the microphone",
+        "NotFoundError": "No microphone was found. Plug one in",
+        "NotReadableError": "Another program may hold it: end calls",
+        "AbortError": "could not be opened: out of order. Reload the page",
+    }.items():
+        page.evaluate("name => { window.fault = new DOMException('out of order', name) }", name)
+        recorder.locator(".recorder-record").click()
+        wait_for_message(recorder, advice)
+        assert recorder.get_attribute("data-phase") == "failed"
+        if name == "NotAllowedError":
+            keep_screenshot(page, "recorder_not_allowed_light")
+
+    page.evaluate("() => { window.fault = null }")
+    page.evaluate("() => { document.featurePolicy.allowsFeature = () => false }")
+    recorder.locator(".recorder-record").click()
+    wait_for_message(recorder, "a frame that may not use the microphone, as notebooks in VS Code are")
+
+    page.evaluate("() => { delete document.featurePolicy.allowsFeature }")
+    record(page, recorder, 0.5)
+    wait_for_message(recorder, "s recorded.")
+
+
+def test_the_microphone_is_let_go_when_it_is_unplugged_and_when_the_cell_is_cleared(run_cell):
+    page = run_cell(RECORDER.replace("1.5", "30"), WATCH)
+    recorder = recorder_of(page)
+    recorder.locator(".recorder-record").click()
+    wait_for_phase(page, "recording")
+    wait_for_seconds(page, 0.5)
+    page.evaluate("() => window.streams[0].getTracks()[0].dispatchEvent(new Event('ended'))")
+    wait_for_message(recorder, "The microphone went away; what it heard until then was kept.")
+
+    recorder.locator(".recorder-record").click()
+    wait_for_phase(page, "recording")
+    assert tracks(page) == ["ended", "live"]
+    page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+    page.wait_for_selector(".course-recorder", state="detached")
+    assert tracks(page) == ["ended", "ended"]
+
+
+@pytest.mark.parametrize(
+    ("before", "advice"),
+    [
+        ("Object.defineProperty(window, 'isSecureContext', { value: false });", "Open it through http://localhost"),
+        ("Object.defineProperty(navigator, 'mediaDevices', { value: undefined });", "This browser cannot record sound"),
+    ],
+)
+def test_where_nothing_can_be_recorded_it_says_so_before_anybody_presses(run_cell, before, advice):
+    page = run_cell(RECORDER, before)
+    recorder = recorder_of(page)
+    wait_for_message(recorder, advice)
+    recorder.locator(".recorder-record").click()
+    wait_for_message(recorder, advice)
+    assert recorder.get_attribute("data-phase") == "failed"
+
+
+def test_a_browser_without_worklets_records_too(run_cell):
+    page = run_cell(RECORDER, WITHOUT_WORKLETS)
+    recorder = recorder_of(page)
+    recorder.locator(".recorder-record").click()
+    wait_for_message(recorder, "1.5 s recorded.")
+
+
+def test_while_the_kernel_is_busy_a_recording_waits_and_says_so(run_cell, lab):
+    page = run_cell(BUSY, WATCH)
+    recorder = recorder_of(page)
+    page.evaluate("() => { window.fault = new DOMException('', 'NotFoundError') }")
+    recorder.locator(".recorder-record").click()
+    wait_for_message(recorder, "No microphone was found.")
+
+    page.evaluate("() => { window.fault = null }")
+    record(page, recorder, 0.5)
+    wait_for_message(recorder, "Does nothing happen? Then another cell is still running")
+    (lab.folder / "go on").touch()
+    wait_for_message(recorder, "s recorded.")
+    assert recorder.get_attribute("data-phase") == "idle"
