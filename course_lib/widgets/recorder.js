@@ -280,9 +280,9 @@ function makeView(session, el) {
   const paint = () => {
     const { phase } = session;
     el.dataset.phase = phase === "idle" && session.trouble ? "failed" : phase;
-    const word = phase === "recording" ? "Stop" : session.sound ? "Again" : "Record";
+    const word = phase === "recording" ? "Stop" : session.sound ? model.get("again") : "Record";
     record.lastElementChild.textContent = word;
-    record.setAttribute("aria-label", { Stop: "stop recording", Again: "record again", Record: "record" }[word]);
+    record.setAttribute("aria-label", { Stop: "stop recording", Record: "record" }[word] ?? "record again");
     // Not `disabled`: a button that is loses the focus, and the next Space would scroll the page.
     record.setAttribute("aria-disabled", String(model.get("disabled") || ["asking", "sending"].includes(phase)));
     play.hidden = !session.sound || phase !== "idle";

@@ -23,7 +23,7 @@ class Recorder(anywidget.AnyWidget):
     """A button that records, a level, the seconds, and a button that plays; the last recording is `waveform`.
 
     `status` is "idle", "recording", "recorded" or "failed"; `error` is the sentence on the page, empty when all is well. A
-    recording stops by itself after `max_seconds`. While `disabled`, the button does nothing.
+    recording stops by itself after `max_seconds`. While `disabled`, the button does nothing; after a recording it says `again`.
     """
 
     _esm = Path(__file__).with_name("recorder.js")
@@ -34,11 +34,12 @@ class Recorder(anywidget.AnyWidget):
     error = traitlets.Unicode("").tag(sync=True)
     seconds = traitlets.Float(0.0).tag(sync=True)
     disabled = traitlets.Bool(False).tag(sync=True)
+    again = traitlets.Unicode("Again").tag(sync=True)
 
-    def __init__(self, max_seconds: int | float = 30):
+    def __init__(self, max_seconds: int | float = 30, again: str = "Again"):
         if max_seconds <= 0:
             raise ValueError(f"max_seconds is {max_seconds}: a recording needs some time, 30 s is usual")
-        super().__init__(max_seconds=float(max_seconds))
+        super().__init__(max_seconds=float(max_seconds), again=again)
         self.waveform: Waveform | None = None
         """The last recording, mono float32 at 16 kHz; None before the first, and after one that could not be used."""
         self._callbacks: list[OnRecording] = []

@@ -1,4 +1,4 @@
-"""The recorder in JupyterLab, with a microphone in which a shipped clip is played over and over."""
+"""The recorder and what is built on it, in JupyterLab, with a microphone in which a shipped clip is played over and over."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ import soundfile
 import soxr
 import torch
 
-from course_lib.data.datasets import load_examples
+from course_lib.data.datasets import load_examples, read_asr_csv
 from course_lib.sound.audio import SAMPLE_RATE, load_audio
 from course_lib.text.metrics import word_error_rate
 
@@ -42,6 +42,11 @@ from course_lib.widgets.recorder import Recorder
 display(Recorder())
 while not Path("go on").exists():
     time.sleep(0.1)
+"""
+READING = """
+from course_lib.widgets.prompted_reading import PromptedReading
+
+PromptedReading(["paraply", "kan jeg få en kop kaffe", "<i>saks</i>"], "mine", max_seconds=1.5)
 """
 # Keeps every stream that was given out, and lets a test choose why none is.
 WATCH = """
@@ -118,7 +123,8 @@ def keep_screenshot(page: Any, name: str) -> None:
 
 def darken(page: Any) -> None:
     page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-    page.wait_for_selector("body[data-jp-theme-light=false]")
+    page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+    page.wait_for_selector("#jupyterlab-splash", state="detached")
 
 
 def test_speaking_into_the_microphone_and_reading_what_was_said(run_cell, spoken):
@@ -259,3 +265,32 @@ def test_while_the_kernel_is_busy_a_recording_waits_and_says_so(run_cell, lab):
     (lab.folder / "go on").touch()
     wait_for_message(recorder, "s recorded.")
     assert recorder.get_attribute("data-phase") == "idle"
+
+
+def test_two_prompts_are_read_with_the_space_bar_and_the_last_once_more(run_cell, lab):
+    page = run_cell(READING, WATCH)
+    recorder = recorder_of(page)
+    button = recorder.locator(".recorder-record")
+    button.focus()
+    for prompt, progress in (("paraply", "1 of 3 recorded"), (SAID, "2 of 3 recorded")):
+        page.locator(".widget-html-content b").filter(has_text=prompt).wait_for()
+        page.keyboard.press("Space")
+        wait_for_phase(page, "recording")
+        assert page.get_by_role("button", name="redo the last").is_disabled()
+        page.locator(".widget-html-content").filter(has_text=progress).wait_for()
+        assert button.inner_text() == "Record"
+    page.locator(".widget-html-content b").filter(has_text="<i>saks</i>").wait_for()
+    keep_screenshot(page, "prompted_reading_light")
+    darken(page)
+    keep_screenshot(page, "prompted_reading_dark")
+
+    first, second = read_asr_csv(lab.folder / "mine/asr.csv")
+    assert (first.text, second.text) == ("paraply", SAID)
+    assert len(load_audio(first.path)) == len(load_audio(second.path)) == 1.5 * SAMPLE_RATE
+    before = second.path.read_bytes()
+
+    page.get_by_role("button", name="redo the last").click()
+    page.locator(".widget-html-content b").filter(has_text=SAID).wait_for()
+    record(page, recorder, 0.5)
+    page.locator(".widget-html-content b").filter(has_text="<i>saks</i>").wait_for()
+    assert len(second.path.read_bytes()) < len(before)
