@@ -19,6 +19,7 @@ from course_lib.widgets.base import Demo, figure_to_png
 from course_lib.widgets.recorder import Recorder
 
 COLUMNS = 6
+UNREAD = "#66727e"
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def load_readings(folder: Path) -> list[Reading]:
 
 
 def draw_readings(prompts: Sequence[str], waveforms: Sequence[Float[Tensor, "_samples"] | None]) -> Figure:
-    """Every prompt in a field of its own, with its waveform above it where there is one; pale where there is none."""
+    """Every prompt in a field of its own, with its waveform above it where there is one; a pale line where there is none."""
     rows = -(-len(prompts) // COLUMNS)
     figure = Figure(figsize=(7.2, 0.2 + 0.62 * rows), layout="constrained")
     axes = figure.subplots()
@@ -61,8 +62,10 @@ def draw_readings(prompts: Sequence[str], waveforms: Sequence[Float[Tensor, "_sa
             envelope = np.array([part.abs().max().item() for part in waveform.tensor_split(90)])
             envelope *= 0.3 / max(envelope.max(), 1e-9)
             axes.fill_between(x + np.linspace(0.06, 0.94, 90), y - envelope, y + envelope, color=INK, linewidth=0)
+        else:
+            axes.plot([x + 0.3, x + 0.7], [y, y], color=SOFT, linewidth=1)
         shown = prompt if len(prompt) <= 16 else prompt[:15] + "…"
-        colour = SOFT if waveform is None else INK
+        colour = UNREAD if waveform is None else INK
         axes.text(x + 0.5, y - 0.46, shown, ha="center", va="center", fontsize=8, color=colour, parse_math=False)
     axes.set(xlim=(0, COLUMNS), ylim=(-rows + 0.35, 0.4))
     axes.axis("off")

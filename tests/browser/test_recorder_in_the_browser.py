@@ -121,9 +121,10 @@ def keep_screenshot(page: Any, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def darken(page: Any) -> None:
-    page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', { theme: 'JupyterLab Dark' })")
-    page.wait_for_selector("body[data-jp-theme-light=false]", state="attached")
+def show_in_theme(page: Any, theme: str) -> None:
+    """ "Light" or "Dark"; JupyterLab remembers it for the next page."""
+    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: name })", f"JupyterLab {theme}")
+    page.wait_for_selector(f'body[data-jp-theme-name="JupyterLab {theme}"]', state="attached")
     page.wait_for_selector("#jupyterlab-splash", state="detached")
 
 
@@ -131,6 +132,7 @@ def test_speaking_into_the_microphone_and_reading_what_was_said(run_cell, spoken
     page = run_cell(YOUR_VOICE, WATCH)
     recorder = recorder_of(page)
     wait_for_message(recorder, "Press Record and speak")
+    show_in_theme(page, "Light")
     keep_screenshot(page, "recorder_idle_light")
 
     seconds = len(spoken) / SAMPLE_RATE
@@ -156,7 +158,7 @@ def test_speaking_into_the_microphone_and_reading_what_was_said(run_cell, spoken
     assert 0.1 < loudest < 1.1
     keep_screenshot(page, "recorder_transcript_light")
 
-    darken(page)
+    show_in_theme(page, "Dark")
     keep_screenshot(page, "recorder_transcript_dark")
     recorder.locator(".recorder-record").click()
     wait_for_phase(page, "recording")
@@ -280,8 +282,9 @@ def test_two_prompts_are_read_with_the_space_bar_and_the_last_once_more(run_cell
         page.locator(".widget-html-content").filter(has_text=progress).wait_for()
         assert button.inner_text() == "Record"
     page.locator(".widget-html-content b").filter(has_text="<i>saks</i>").wait_for()
+    show_in_theme(page, "Light")
     keep_screenshot(page, "prompted_reading_light")
-    darken(page)
+    show_in_theme(page, "Dark")
     keep_screenshot(page, "prompted_reading_dark")
 
     first, second = read_asr_csv(lab.folder / "mine/asr.csv")
