@@ -18,7 +18,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 TOKEN = "the-tests-own"
-PATIENCE_MS = 40_000
+PATIENCE_MS = 120_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER_FLAGS = str.split(
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
