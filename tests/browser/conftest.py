@@ -51,7 +51,13 @@ class Lab(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser_flags() -> list[str]:
+    """What Chromium is started with besides BROWSER_FLAGS; a test module that needs more has a fixture of this name."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def browser(browser_flags: list[str]) -> Iterator[Any]:
     """Chromium without a window."""
     try:
         from playwright.sync_api import sync_playwright
@@ -61,7 +67,7 @@ def browser() -> Iterator[Any]:
     if program is None:
         pytest.skip(f"no browser tests: none of {', '.join(BROWSERS)} is here (apt-get install chromium)")
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=BROWSER_FLAGS)
+        chromium = playwright.chromium.launch(executable_path=program, args=[*BROWSER_FLAGS, *browser_flags])
         yield chromium
         chromium.close()
 
@@ -123,12 +129,16 @@ def wait_until_it_answers(lab: Lab, server: subprocess.Popen, log: Path, seconds
 
 
 @pytest.fixture
-def open_notebook(browser: Any, lab: Lab) -> Iterator[Callable[[str], Any]]:
-    """Give the name of a notebook in the lab's folder, get a page in which all its cells were started."""
+def open_notebook(browser: Any, lab: Lab) -> Iterator[Callable[..., Any]]:
+    """Give the name of a notebook in the lab's folder, get a page in which all its cells were started.
+
+    JavaScript to run before anything else on the page can be passed as `before`.
+    """
     page = browser.new_page(viewport={"width": 1150, "height": 1000})
     page.set_default_timeout(PATIENCE_MS)
 
-    def run(name: str) -> Any:
+    def run(name: str, before: str = "") -> Any:
+        page.add_init_script(before)
         page.goto(f"{lab.url}/lab/tree/{name}?token={TOKEN}&reset")
         page.wait_for_selector("#jupyterlab-splash", state="detached")
         kernel = "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel"
@@ -143,7 +153,7 @@ def open_notebook(browser: Any, lab: Lab) -> Iterator[Callable[[str], Any]]:
 
 
 @pytest.fixture
-def run_notebook(open_notebook: Callable[[str], Any], lab: Lab) -> Callable[[str], Any]:
+def run_notebook(open_notebook: Callable[..., Any], lab: Lab) -> Callable[[str], Any]:
     """Run a copy of one of the course's notebooks, by its name; its kernel is shut down afterwards."""
 
     def run(name: str) -> Any:
@@ -154,13 +164,13 @@ def run_notebook(open_notebook: Callable[[str], Any], lab: Lab) -> Callable[[str
 
 
 @pytest.fixture
-def run_cell(open_notebook: Callable[[str], Any], lab: Lab) -> Callable[[str], Any]:
+def run_cell(open_notebook: Callable[..., Any], lab: Lab) -> Callable[..., Any]:
     """Run one cell, in a notebook of the test's own."""
 
-    def run(source: str) -> Any:
+    def run(source: str, before: str = "") -> Any:
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
         notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, lab.folder / "cell.ipynb")
-        return open_notebook("cell.ipynb")
+        return open_notebook("cell.ipynb", before)
 
     return run

@@ -19,6 +19,11 @@ def recording(seconds: float = 1.0, format: str = "WAV") -> bytes:
     return buffer.getvalue()
 
 
+def tone(seconds: float, rate: int) -> bytes:
+    """What the browser sends: 16-bit samples."""
+    return (8_000 * np.sin(2 * np.pi * 440 * np.arange(int(seconds * rate)) / rate)).astype("<i2").tobytes()
+
+
 def upload(demo: YourVoice, name: str, content: bytes) -> None:
     file = {"name": name, "type": "", "size": len(content), "content": memoryview(content)}
     demo.upload.value = ({**file, "last_modified": datetime(2026, 1, 1, tzinfo=UTC)},)
@@ -54,9 +59,50 @@ def test_a_bad_upload_says_why_and_hides_the_old_picture(demo):
     assert demo.picture.layout.display == "none"
 
 
-def test_what_is_transcribed_is_escaped():
-    line, _ = describe_recording(recording(), "a.wav", lambda waveforms: ["<b>og</b>"])
-    assert "&lt;b&gt;og&lt;/b&gt;" in line
+def test_what_is_transcribed_and_what_a_file_is_called_are_escaped():
+    script = "<script>alert('og')</script>"
+    line, _ = describe_recording(load_audio(recording()), f"{script}.wav", lambda waveforms: [script])
+    assert line.count("&lt;script&gt;") == 2
+    assert "<script" not in line
+
+
+def test_a_recording_is_transcribed_and_drawn(demo):
+    demo.recorder.receive(tone(0.75, 48_000), 48_000)
+    assert "your recording, 0.8 s: <b>12000 samples</b>" in demo.text.value
+    assert bytes(demo.picture.value).startswith(PNG)
+    assert demo.picture.layout.display != "none"
+
+
+def test_a_silent_recording_leaves_what_was_there(demo):
+    before = demo.text.value
+    demo.recorder.receive(bytes(2 * 48_000), 48_000)
+    assert "silent" in demo.recorder.error
+    assert demo.text.value == before
+
+
+def broken(waveforms: list) -> list[str]:
+    raise RuntimeError("out of <memory>")
+
+
+def test_a_recogniser_that_fails_is_seen_to_fail_and_the_old_text_goes(demo):
+    demo.transcribe = broken
+    with pytest.raises(RuntimeError):
+        demo.recorder.receive(tone(0.5, 48_000), 48_000)
+    assert "RuntimeError: out of <memory>" in demo.recorder.error
+    assert demo.text.value == ""
+    assert demo.picture.layout.display == "none"
+
+
+def test_a_recogniser_that_fails_on_an_upload_is_seen_to_fail(demo):
+    demo.transcribe = broken
+    with pytest.raises(RuntimeError):
+        upload(demo, "hej.wav", recording())
+    assert "RuntimeError: out of &lt;memory&gt;" in demo.text.value
+    assert demo.picture.layout.display == "none"
+
+
+def test_what_phones_and_browsers_record_can_be_chosen(demo):
+    assert {".wav", ".flac", ".ogg", ".mp3", ".m4a", ".aac", ".opus", ".webm"} <= set(demo.upload.accept.split(","))
 
 
 def test_the_picture_is_of_this_recording():
