@@ -1,6 +1,7 @@
 """Measure recognisers on a split that they never trained on; several are compared on the same clips.
 
 python -m course_lib.evaluate --split test [--system slam] [--json] [--transcripts FILE]
+python -m course_lib.evaluate --split people --folder RECORDINGS --system slam letters
 python -m course_lib.evaluate --split test --system slam stage_b --output FOLDER
 python -m course_lib.evaluate --split test --system slam=data/models/slam-tiny/test_transcripts.json whisper=FILE.json
 """
@@ -13,7 +14,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from course_lib.data.datasets import load_examples, texts_of
+from course_lib.data.datasets import Example, load_examples, read_people, texts_of
+from course_lib.data.grammar import load_grammar
+from course_lib.evaluation.breakdown import break_down, show_parts
 from course_lib.evaluation.compare import SystemRun, compare, comparison_table, load_run
 from course_lib.evaluation.report import recognise_all, report_fields, show, worst_utterances, write_comparison
 from course_lib.files import save_json
@@ -23,7 +26,8 @@ from course_lib.systems import SYSTEMS, load_system
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line; leaves the program, with the reason, when it cannot be meant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--split", default="test", help="dev, test, dev-augmented, test-augmented, or one of your data's")
+    parser.add_argument("--split", default="test", help="dev, test, test-natural …, one of your data's, or people")
+    parser.add_argument("--folder", type=Path, help="with --split people: a folder of recordings with an asr.csv, or of such")
     parser.add_argument(
         "--system", nargs="+", metavar="NAME", help=f"{', '.join(SYSTEMS)}, or stored transcripts, NAME=FILE.json; slam if none"
     )
@@ -41,6 +45,8 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     unknown = [name for name in found.system if name not in SYSTEMS and not name.endswith(".json")]
     if unknown:
         parser.error(f"no system is called {', '.join(unknown)}; there are {', '.join(SYSTEMS)}, and NAME=FILE.json")
+    if (found.split == "people") != bool(found.folder):
+        parser.error("--split people and --folder go together: the folder holds recordings and an asr.csv")
     if found.transcripts and len(found.system) + len(found.model) > 1:
         parser.error("--transcripts keeps those of one system; --output FOLDER those of all")
     return found
@@ -62,11 +68,17 @@ def _run_named(name: str, arguments: argparse.Namespace) -> SystemRun:
 
 
 def _run_live(name: str, load: Callable, arguments: argparse.Namespace) -> SystemRun:
-    examples = load_examples(arguments.data, arguments.split, arguments.clips)
+    examples = _examples(arguments)
     transcripts, rtf = recognise_all(load(), examples)
     voices = [example.voice for example in examples]
     texts, confidences = map(list, zip(*transcripts, strict=True))
     return SystemRun(name, voices, texts_of(examples), texts, confidences, rtf)
+
+
+def _examples(arguments: argparse.Namespace) -> list[Example]:
+    if arguments.split == "people":
+        return read_people(arguments.folder)[: arguments.clips]
+    return load_examples(arguments.data, arguments.split, arguments.clips)
 
 
 def _command(arguments: Sequence[str]) -> str:
@@ -83,14 +95,17 @@ def main() -> None:
         save_json(runs[0].rows(), arguments.transcripts)
     if arguments.output:
         write_comparison(arguments.output, runs, reports, differences, _command(sys.argv[1:]))
+    parts = {run.system: break_down(run.references, run.hypotheses, {*load_grammar().words}) for run in runs}
     if arguments.json:
         for report in reports:
-            print(json.dumps(report_fields(report, differences)))
+            fields = report_fields(report, differences) | {"parts": [vars(part) for part in parts[report.system]]}
+            print(json.dumps(fields))
     elif len(runs) > 1:
-        print(comparison_table(reports, differences))
+        print("\n".join([comparison_table(reports, differences), *(f"\n{name}\n{show_parts(parts[name])}" for name in parts)]))
     else:
         worst = worst_utterances(runs[0].references, runs[0].hypotheses)
-        print("\n\n".join([show(reports[0]), "worst utterances", *worst]))
+        shown = show(reports[0]) + "\n" + show_parts(parts[runs[0].system])
+        print("\n\n".join([shown, "worst utterances", *worst]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from course_lib.config import load_config, replace
 from course_lib.ctc.beam import BeamDecoder
 from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
 from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_stage_b, load_stage_b_encoder
-from course_lib.data.grammar import draw_utterance
+from course_lib.data.grammar import draw_utterance, load_grammar
 from course_lib.data.recogniser import Recogniser
 from course_lib.data.settings import SpeechTrainSettings
 from course_lib.encoder.base import SpeechEncoder
@@ -25,6 +25,7 @@ from course_lib.evaluation.whisper_zero_shot import load_whisper_zero_shot
 from course_lib.files import DATA_FOLDER, find_model
 from course_lib.language_model.pretrained import load_llm
 from course_lib.language_model.prompt import PROMPT
+from course_lib.slam.ctc_warmup import CtcWarmup
 from course_lib.slam.model import SlamASR
 from course_lib.slam.projector import PROJECTORS, ProjectorName
 from course_lib.text.char_ngram import CharNgram
@@ -53,6 +54,7 @@ class SlamConfig(SpeechTrainSettings):
     max_new_tokens: PositiveInt = 64
     num_beams: PositiveInt = 1
     ctc_weight: NonNegativeFloat = 0.0
+    listed_candidates: NonNegativeInt = 0
     run_folder: str = "runs/slam"
 
     @field_validator("freeze_encoder", "freeze_llm")
@@ -68,6 +70,13 @@ class SlamConfig(SpeechTrainSettings):
         if seconds > 30:
             raise ValueError("Whisper's encoder hears 30 s at most")
         return seconds
+
+    @field_validator("listed_candidates")
+    @classmethod
+    def _is_spelled(cls, candidates: int, info) -> int:
+        if candidates and not info.data.get("ctc_weight"):
+            raise ValueError("are chosen by the letters that the audio tokens spell; set ctc_weight, or this to 0")
+        return candidates
 
     @field_validator("ctc_weight")
     @classmethod
@@ -104,6 +113,8 @@ def build_slam(config: SlamConfig) -> SlamASR:
         num_beams=config.num_beams,
         ctc_weight=config.ctc_weight,
         max_new_tokens=config.max_new_tokens,
+        word_list=load_grammar().words if config.listed_candidates else (),
+        listed_candidates=config.listed_candidates,
     )
     return slam.to(device)
 
@@ -134,8 +145,14 @@ def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> Sta
     return recogniser
 
 
+def load_letters(folder: Path = SHIPPED_SLAM) -> CtcWarmup:
+    """What the audio tokens of a trained recogniser spell by themselves, before the language model makes sense of it."""
+    return CtcWarmup(load_slam(folder))
+
+
 SYSTEMS: dict[str, Callable[..., Recogniser]] = {
     "slam": load_slam,
+    "letters": load_letters,
     "stage_b": load_stage_b,
     "stage_b_beam": load_stage_b_beam,
     "stage_b_ngram": partial(load_stage_b_beam, 20_000),

@@ -93,7 +93,8 @@ def run_main(monkeypatch, tiny_run, *more):
 def test_the_command_line_prints_one_json_object(monkeypatch, capsys, tiny_run):
     run_main(monkeypatch, tiny_run, "--json")
     report = json.loads(capsys.readouterr().out)
-    assert list(report) == "system split clips wer wer_low wer_high cer cer_low cer_high rtf".split()
+    assert list(report) == "system split clips wer wer_low wer_high cer cer_low cer_high rtf parts".split()
+    assert sum(part["clips"] for part in report["parts"]) == 5
     examples = load_examples(str(tiny_run.csv), "test")
     transcripts = load_slam(tiny_run.folder).transcribe([load_audio(example.path) for example in examples])
     references = [example.text for example in examples]
@@ -146,14 +147,16 @@ def test_several_systems_are_shown_as_a_table(monkeypatch, capsys, tiny_run, tmp
     run_main(monkeypatch, tiny_run, "--system", str(stored))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("| system ")
-    assert [line.split()[1] for line in lines[2:]] == ["perfect", "run"]
+    assert [line.split()[1] for line in lines[2:4]] == ["perfect", "run"]
+    assert [line for line in lines[4:] if line and not line.startswith(" ")] == ["perfect", "run"]
+    assert all("exactly right" in line for line in lines[4:] if line.startswith(" "))
 
 
 def test_a_folder_gets_table_picture_figures_and_transcripts(monkeypatch, capsys, tiny_run, tmp_path):
     examples = load_examples(str(tiny_run.csv), "test")
     stored = store(tmp_path / "perfect.json", [example.text for example in examples], examples)
     run_main(monkeypatch, tiny_run, "--system", str(stored), "--output", str(tmp_path / "out"))
-    table = capsys.readouterr().out
+    table = capsys.readouterr().out.partition("\n\n")[0]
     names = [path.name for path in (tmp_path / "out").iterdir()]
     assert sorted(names) == ["comparison.json", "comparison.md", "comparison.png", "perfect.json", "run.json"]
     written = (tmp_path / "out" / "comparison.md").read_text(encoding="utf-8")
@@ -178,14 +181,37 @@ def test_the_shipped_system_is_the_default_and_a_run_folder_takes_its_place():
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
-        (["--system", "slam", "stageb"], "no system is called stageb; there are slam, stage_b"),
+        (["--system", "slam", "stageb"], "no system is called stageb; there are slam, letters, stage_b"),
         (["--system", "slam", "stage_b", "--transcripts", "x.json"], "--transcripts keeps those of one system"),
+        (["--split", "people"], "--split people and --folder go together"),
+        (["--split", "test", "--folder", "recordings"], "--split people and --folder go together"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_loaded(capsys, arguments, reason):
     with pytest.raises(SystemExit):
         read_arguments(arguments)
     assert reason in capsys.readouterr().err
+
+
+def test_recordings_of_people_are_measured_with_words_and_sentences_apart(monkeypatch, capsys, tiny_run, tmp_path):
+    sound = load_examples(str(tiny_run.csv), "test")[0].path
+    (tmp_path / "asr.csv").write_text(f"audio_path,transcription\n{sound},Hat!\n{sound},Det er en hat.\n", encoding="utf-8")
+    monkeypatch.setitem(evaluate.SYSTEMS, "slam", Says)
+    monkeypatch.setattr(sys, "argv", ["evaluate", "--split", "people", "--folder", str(tmp_path)])
+    evaluate.main()
+    shown = capsys.readouterr().out
+    assert "slam on people: 2 clips" in shown
+    assert [line.split()[:-7] for line in shown.splitlines() if "exactly right" in line] == [
+        ["words", "in", "the", "list", "1", "of"],
+        ["sentences", "0", "of"],
+    ]
+
+
+class Says(Listener):
+    """Hears a hat in everything."""
+
+    def recognise(self, features):
+        return [Transcript("hat") for _ in features]
 
 
 def test_whisper_is_loaded_from_the_folder_that_is_named(monkeypatch, capsys, tiny_run):

@@ -259,3 +259,16 @@ def test_stage_b_can_be_read_with_a_beam_that_an_n_gram_helps(stage_b_folder):
     log_probs = (probabilities / probabilities.sum(dim=1, keepdim=True)).log()
     assert vocabulary.decode(alone.decode(log_probs)) == "hez"
     assert vocabulary.decode(helped.decode(log_probs)) == "hej"
+
+
+def test_words_of_the_list_cannot_be_chosen_without_the_letters_vote():
+    chosen = {"num_beams": 4, "ctc_weight": 0.4, "listed_candidates": 8}
+    assert build_config(PARTS | chosen, SlamConfig, "x.yaml").listed_candidates == 8
+    with pytest.raises(ConfigError, match=r"listed_candidates.*set ctc_weight, or this to 0"):
+        build_config(PARTS | chosen | {"ctc_weight": 0.0}, SlamConfig, "x.yaml")
+
+
+def test_the_word_list_stands_ready_only_where_it_is_wanted():
+    config = load_config(SHIPPED_SLAM / CONFIG_NAME, SlamConfig)
+    assert build_slam(config).word_list == []
+    assert len(build_slam(replace(config, listed_candidates=3)).word_list) > 1_000

@@ -10,7 +10,7 @@ import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -75,6 +75,21 @@ def read_asr_csv(path: Path, skip_bad: bool = False) -> list[Example]:
         for row in rows
     ]
     return _usable(examples, path, skip_bad)
+
+
+PEOPLE_TABLES = ("asr.csv", "transcripts.csv")
+
+
+def read_people(folder: Path, skip_bad: bool = False) -> list[Example]:
+    """Recordings of people: every asr.csv (or transcripts.csv) in the folder and in the folders in it; texts are normalised.
+
+    A row without a voice gets its folder's name. Raises DataError where there is no table at all.
+    """
+    tables = [table for name in PEOPLE_TABLES for table in sorted([*folder.glob(name), *folder.glob(f"*/{name}")])]
+    if not tables:
+        raise DataError(f"{folder}: no asr.csv in it; its first line is audio_path,transcription, then a line a recording")
+    found = [(table, example) for table in tables for example in read_asr_csv(table, skip_bad)]
+    return [replace(e, text=normalise(e.text), split="people", voice=e.voice or table.parent.name) for table, e in found]
 
 
 def read_common_voice(folder: Path, split: str, skip_bad: bool = False) -> list[Example]:

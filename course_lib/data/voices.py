@@ -130,6 +130,20 @@ class Espeak:
             library.espeak_Synchronize()
         return np.concatenate([np.zeros(1, np.int16), *self.chunks]).astype(np.float32) / 32_768
 
+    def phonemes(self, text: str) -> str:
+        """How espeak-ng would read `text` in Danish, in the International Phonetic Alphabet; stress marks stand before vowels.
+
+        Words that it reads in another language stand between marks such as "(en)" and "(da)".
+        """
+        with self._fresh_library() as library:
+            library.espeak_SetVoiceByName(b"da")
+            library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+            utf8, ipa = 1, 2
+            rest, clauses = ctypes.c_char_p(text.encode()), []
+            while rest.value is not None:
+                clauses.append(library.espeak_TextToPhonemes(ctypes.byref(rest), utf8, ipa).decode())
+        return " ".join(clauses)
+
     def speak_with_word_starts(self, text: str, voice: str, **how: int) -> tuple[Float[np.ndarray, " samples"], list[float]]:
         """What `speak` says, and the second at which each word begins, as espeak-ng reports it.
 

@@ -100,6 +100,27 @@ def label_loss(llm: "transformers.PreTrainedModel", batch: SequenceBatch) -> Ste
     return StepOutput(F.cross_entropy(logits, targets[labelled]), correct, int(labelled.sum()))
 
 
+@torch.no_grad()
+def answer_log_probabilities(llm: "transformers.PreTrainedModel", rows: list[Row]) -> Float[Tensor, " rows"]:
+    """How likely the language model finds the whole answer of each row, end-of-text included, as a logarithm.
+
+    What `generate_candidates` says of a sentence that it wrote itself, for sentences that somebody else proposes.
+    """
+    batch = pad_rows(rows, side="right")
+    hidden = llm.get_decoder()(
+        inputs_embeds=batch.embeddings,
+        attention_mask=batch.attention_mask.long(),
+        position_ids=position_ids(batch.attention_mask),
+        use_cache=False,
+    ).last_hidden_state
+    targets = batch.labels[:, 1:]
+    labelled = targets != IGNORE_INDEX
+    logits = llm.get_output_embeddings()(hidden[:, :-1][labelled]).float()
+    log_probabilities = torch.zeros(targets.shape, device=logits.device)
+    log_probabilities[labelled] = -F.cross_entropy(logits, targets[labelled], reduction="none")
+    return log_probabilities.sum(dim=1)
+
+
 class Candidate(NamedTuple):
     """A sentence that the language model could have written, as token ids without end-of-text, and its log-probability."""
 

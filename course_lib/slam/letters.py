@@ -4,7 +4,8 @@ The embeddings are the frozen language model's own, so there is nothing to train
 (`ctc_warmup`), and when the language model has written several sentences, it says which of them was heard (`slam`).
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,13 @@ SHARPNESS = 12.0
 """Logit of a letter for an audio token that equals the letter's embedding; another letter's is then near 0."""
 
 BLANK = 0
+
+
+class Targets(NamedTuple):
+    """The letters of several texts one after the other, and how many each text has, as `F.ctc_loss` takes them."""
+
+    letters: Int[Tensor, " letters"]
+    lengths: Int[Tensor, " texts"]
 
 
 class EmbeddingCtcHead(nn.Module):
@@ -59,15 +67,22 @@ class EmbeddingCtcHead(nn.Module):
         spelled = ("".join(self.symbols[index] for index in greedy_decode(clip, BLANK)) for clip in log_probs.clips())
         return [" ".join(text.split()) for text in spelled]
 
+    def targets(self, texts: Sequence[str]) -> Targets:
+        """The letters of some texts, to be scored: a long list is worth keeping."""
+        targets = [self.target(text) for text in texts]
+        return Targets(torch.cat(targets), torch.tensor([len(target) for target in targets]))
+
     @torch.no_grad()
-    def log_likelihoods(self, tokens: Float[Tensor, "tokens llm_dim"], texts: list[str]) -> Float[Tensor, " texts"]:
+    def log_likelihoods(
+        self, tokens: Float[Tensor, "tokens llm_dim"], texts: Sequence[str] | Targets
+    ) -> Float[Tensor, " texts"]:
         """How likely the audio tokens of one clip spell each of some texts: CTC's sum over all paths, as a logarithm.
 
         −inf for a text that needs more tokens than the clip has (`ctc.paths.frames_needed`).
         """
+        targets = texts if isinstance(texts, Targets) else self.targets(texts)
         log_probs, lengths = self.log_probs([tokens])
-        targets = [self.target(text) for text in texts]
-        target_lengths = torch.tensor([len(target) for target in targets])
-        copies = repeat(log_probs, "1 tokens vocab -> tokens texts vocab", texts=len(texts))
-        lengths = repeat(lengths, "1 -> texts", texts=len(texts))
-        return -F.ctc_loss(copies, torch.cat(targets).to(copies.device), lengths, target_lengths, blank=BLANK, reduction="none")
+        copies = repeat(log_probs, "1 tokens vocab -> tokens texts vocab", texts=len(targets.lengths))
+        lengths = repeat(lengths, "1 -> texts", texts=len(targets.lengths))
+        letters = targets.letters.to(copies.device)
+        return -F.ctc_loss(copies, letters, lengths, targets.lengths, blank=BLANK, reduction="none")

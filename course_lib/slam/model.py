@@ -22,6 +22,7 @@ from course_lib.language_model.prompt import (
     Candidate,
     Row,
     SequenceBatch,
+    answer_log_probabilities,
     build_row,
     generate_candidates,
     label_loss,
@@ -36,11 +37,16 @@ if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface s
     import transformers
 
 
+LONGEST_WORD = 3.0
+"""Seconds of a clip, silence included, up to which it may hold one word only."""
+
+
 class SlamASR(nn.Module, Recogniser):
     """Encoder + projector + language model. `forward` gives the loss of a batch, `transcribe` the text of clips.
 
     The language model writes `num_beams` sentences of at most `max_new_tokens`. With a `ctc_weight`, the one is taken that is
-    likely *and* spelled by the audio tokens: the one with the highest `Hypothesis.joint_score`.
+    likely *and* spelled by the audio tokens: the one with the highest `Hypothesis.joint_score`. For a clip short enough to
+    be a single word, the `listed_candidates` words of `word_list` that its audio tokens spell best stand for election, too.
     """
 
     def __init__(
@@ -54,12 +60,16 @@ class SlamASR(nn.Module, Recogniser):
         num_beams: int = 1,
         ctc_weight: float = 0.0,
         max_new_tokens: int = 64,
+        word_list: Sequence[str] = (),
+        listed_candidates: int = 0,
     ):
         super().__init__()
         self.encoder, self.projector, self.tokenizer, self.precision = encoder, projector, tokenizer, precision
         self.llm = llm.requires_grad_(False)
         self.num_beams, self.ctc_weight, self.max_new_tokens = num_beams, ctc_weight, max_new_tokens
         self.ctc_head = EmbeddingCtcHead(llm, tokenizer) if ctc_weight else None
+        self.word_list, self.listed_candidates = list(word_list), listed_candidates
+        self.listed_targets = self.ctc_head.targets(self.word_list) if self.ctc_head and word_list else None
         self.register_buffer("prompt_ids", torch.tensor(tokenizer(prompt).input_ids, dtype=torch.long), persistent=False)
         self.train(False)
 
@@ -104,11 +114,31 @@ class SlamASR(nn.Module, Recogniser):
 
     @torch.no_grad()
     def hypotheses(self, features: Sequence[Float[Tensor, "_frames features"]]) -> list[list[Hypothesis]]:
-        """All that the language model writes for each clip (`num_beams` sentences), the best one first."""
+        """All that may have been said in each clip (`num_beams` sentences, and words of the list), the best one first."""
         audio_tokens = self.audio_tokens(features)
         with autocast(self.precision, self.device):
             written = generate_candidates(self.llm, self._rows(audio_tokens, None), self.max_new_tokens, self.num_beams)
-        return [self._rank(*clip) for clip in zip(audio_tokens, written, strict=True)]
+        seconds = [len(clip) / self.encoder.config.frames_per_second for clip in features]
+        listed = [
+            self.listed_words(clip) if length <= LONGEST_WORD else []
+            for clip, length in zip(audio_tokens, seconds, strict=True)
+        ]
+        return [self._rank(*clip) for clip in zip(audio_tokens, written, listed, strict=True)]
+
+    @torch.no_grad()
+    def listed_words(self, audio_tokens: Float[Tensor, "tokens llm_dim"]) -> list[Candidate]:
+        """The words of the list that a clip's audio tokens spell best, each with what the language model thinks of it."""
+        if not self.listed_candidates or self.listed_targets is None:
+            return []
+        scores = self.ctc_head.log_likelihoods(audio_tokens, self.listed_targets)
+        best = scores.topk(min(self.listed_candidates, len(scores))).indices.tolist()
+        words = [self.word_list[index] for index in best if scores[index] > -torch.inf]
+        if not words:
+            return []
+        with autocast(self.precision, self.device):
+            likely = answer_log_probabilities(self.llm, self._rows([audio_tokens] * len(words), words))
+        ids = [self.answer_ids(word)[:-1].tolist() for word in words]
+        return [Candidate(*word) for word in zip(ids, likely.tolist(), strict=True)]
 
     def recognise(self, features: Sequence[Float[Tensor, "_frames features"]]) -> list[Transcript]:
         """The best sentence of each clip; with a beam, its share of the scores of all sentences in it is the confidence."""
@@ -133,7 +163,11 @@ class SlamASR(nn.Module, Recogniser):
             log_probs, text, lambda letters: head.target(letters).tolist(), step, separator=head.target(" ").tolist()
         )
 
-    def _rank(self, audio_tokens: Float[Tensor, "tokens llm_dim"], candidates: list[Candidate]) -> list[Hypothesis]:
+    def _rank(
+        self, audio_tokens: Float[Tensor, "tokens llm_dim"], candidates: list[Candidate], listed: list[Candidate]
+    ) -> list[Hypothesis]:
+        # A word that the beam has, too, must not count twice in `n_best_share`.
+        candidates = candidates + [word for word in listed if word.ids not in [candidate.ids for candidate in candidates]]
         texts = [self.tokenizer.decode(candidate.ids, skip_special_tokens=True) for candidate in candidates]
         texts = [" ".join(text.split()) for text in texts]
         spelled = self.ctc_head.log_likelihoods(audio_tokens, texts).tolist() if self.ctc_head else [0.0] * len(texts)

@@ -19,6 +19,7 @@ from course_lib.data.datasets import (
     log_mel_examples,
     read_asr_csv,
     read_common_voice,
+    read_people,
 )
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.files import DATA_FOLDER, cache_folder
@@ -177,6 +178,24 @@ def test_the_word_synthetic_makes_the_split_on_first_use(folder, monkeypatch):
     monkeypatch.setattr(datasets, "ensure_split", lambda *arguments: asked.append(arguments) or folder / "asr.csv")
     assert len(load_examples("synthetic", "dev-augmented", clips=12)) == 3
     assert asked == [("dev-augmented", 12)]
+
+
+def test_people_are_all_tables_of_a_folder_and_of_those_in_it(folder):
+    (folder / "anna").mkdir()
+    write_table(folder / "anna" / "transcripts.csv", [("../wav/0.wav", "Én hat, tak!")])
+    examples = read_people(folder)
+    assert [(e.text, e.split, e.voice) for e in examples] == [
+        ("en hat", "people", "Alex"),
+        ("hej hej", "people", "f1"),
+        ("øl", "people", folder.name),
+        ("en hat tak", "people", "anna"),
+    ]
+    assert all(example.path.is_file() for example in examples)
+
+
+def test_a_folder_of_people_without_a_table_says_what_one_looks_like(tmp_path):
+    with pytest.raises(DataError, match=r"no asr\.csv in it; its first line is audio_path,transcription"):
+        read_people(tmp_path)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from course_lib.language_model.pretrained import load_llm
 from course_lib.language_model.prompt import PROMPT, Candidate, generate_ids
 from course_lib.slam import model
 from course_lib.slam.letters import EmbeddingCtcHead
-from course_lib.slam.model import SlamASR
+from course_lib.slam.model import LONGEST_WORD, SlamASR
 from course_lib.slam.n_best import n_best_share
 from course_lib.slam.projector import ConcatProjector
 from course_lib.sound.audio import load_audio, save_wav
@@ -222,6 +222,57 @@ def test_hypotheses_are_in_the_order_of_both_scores_together(spelling_slam, feat
     assert {text: heard for text, _, heard in found} == pytest.approx(spelled)
     totals = [log_probabilities[text] + 0.5 * spelled[text] for text, *_ in found]
     assert totals == sorted(totals, reverse=True)
+
+
+def with_word_list(slam, words, candidates):
+    slam.word_list, slam.listed_candidates = words, candidates
+    slam.listed_targets = slam.ctc_head.targets(words)
+
+
+def heard_as(slam, text, monkeypatch):
+    """The audio tokens of every clip become the embeddings of these letters."""
+    letters = slam.ctc_head
+    heard = letters.embeddings[[letters.symbols.index(letter) for letter in text]]
+    monkeypatch.setattr(slam, "audio_tokens", lambda features: [heard] * len(features))
+    return heard
+
+
+def test_the_words_of_the_list_that_are_spelled_best_stand_for_election(spelling_slam, features, monkeypatch):
+    with_word_list(spelling_slam, ["hund", "bil", "pil", "bjørn"], candidates=2)
+    heard = heard_as(spelling_slam, "bil", monkeypatch)
+    assert [spelling_slam.tokenizer.decode(word.ids) for word in spelling_slam.listed_words(heard)] == ["bil", "pil"]
+    candidates = written_as(spelling_slam, skib=-1.0)
+    monkeypatch.setattr("course_lib.slam.model.generate_candidates", lambda *_: [candidates])
+    found = spelling_slam.hypotheses(features[:1])[0]
+    assert {hypothesis.text for hypothesis in found} == {"skib", "bil", "pil"}
+
+
+def test_a_word_that_the_beam_has_too_stands_once(spelling_slam, features, monkeypatch):
+    with_word_list(spelling_slam, ["bil"], candidates=1)
+    heard_as(spelling_slam, "bil", monkeypatch)
+    candidates = written_as(spelling_slam, bil=-1.0, hund=-2.0)
+    monkeypatch.setattr("course_lib.slam.model.generate_candidates", lambda *_: [candidates])
+    assert sorted(hypothesis.text for hypothesis in spelling_slam.hypotheses(features[:1])[0]) == ["bil", "hund"]
+
+
+def test_a_clip_too_long_for_a_word_and_one_too_short_get_none_of_the_list(spelling_slam, features, monkeypatch):
+    with_word_list(spelling_slam, ["jordbærgrød"], candidates=1)
+    assert spelling_slam.listed_words(heard_as(spelling_slam, "jo", monkeypatch)) == []
+    heard_as(spelling_slam, "jordbærgrød", monkeypatch)
+    monkeypatch.setattr("course_lib.slam.model.generate_candidates", lambda *_: [written_as(spelling_slam, hund=-1.0)])
+    frames = spelling_slam.encoder.config.frames_per_second * LONGEST_WORD
+    short, long = (features[0].new_zeros(int(frames) + more, features[0].shape[1]) for more in (0, 1))
+    assert len(spelling_slam.hypotheses([short])[0]) == 2
+    assert len(spelling_slam.hypotheses([long])[0]) == 1
+
+
+def test_what_the_model_thinks_of_a_word_is_its_loss_on_it(spelling_slam, features):
+    with_word_list(spelling_slam, ["hund", "kat", "æble"], candidates=3)
+    tokens = spelling_slam.audio_tokens(features[:1])[0].detach()
+    for word in spelling_slam.listed_words(tokens):
+        text = spelling_slam.tokenizer.decode(word.ids)
+        output = spelling_slam.loss(SpeechBatch(features[:1], [text]))
+        assert word.log_probability == pytest.approx(-float(output.loss) * output.label_tokens, rel=1e-3)
 
 
 def test_beams_with_a_vote_do_not_depend_on_the_batch(spelling_slam, features):

@@ -123,6 +123,6 @@ def test_the_command_line_transcribes_all_shipped_clips(heard):
 def test_the_command_line_measures_as_json():
     output = run_module("course_lib.evaluate", "--data", str(SHIPPED_CSV), "--split", "test", "--json")
     report = json.loads(output)
-    assert list(report) == "system split clips wer wer_low wer_high cer cer_low cer_high rtf".split()
+    assert list(report) == "system split clips wer wer_low wer_high cer cer_low cer_high rtf parts".split()
     assert (report["system"], report["split"], report["clips"]) == ("slam", "test", 20)
     assert report["wer_low"] <= report["wer"] <= min(report["wer_high"], 0.10)
