@@ -2,10 +2,10 @@
 
 espeak-ng knows how Danish words are pronounced, but it makes its vowels from a few resonances. Kokoro (hexgrad 2025, after the
 design of StyleTTS 2, Li et al. 2023; Apache-2.0) has learnt from recordings how people sound, but from no Danish ones. So the
-one spells the sounds and the other says them: Danish with a foreign accent, out of a human throat. A voice is a table of
-numbers, and a mixture of two tables is a third person, so 54 voices are as many as are wanted.
+one spells the sounds and the other says them: Danish with a foreign accent. A voice is a table of numbers, and a mixture of
+two tables is a third voice, so 54 are as many as are wanted.
 
-Only who makes the corpus again needs it: `pip install -r requirements-voices.txt`.
+No training reads these voices yet; `evaluation.voices` measures them. An extra: `pip install -r requirements-voices.txt`.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from course_lib.data.voices import espeak
 from course_lib.files import cache_folder, make_folder
 
 NATURAL_RATE = 24_000
-"""Samples a second of Kokoro's output, before `synth` resamples it to 16 kHz."""
+"""Samples a second of Kokoro's output."""
 
 VOICES_ARCHIVE = "kokoro-js/-/kokoro-js-1.2.1.tgz"
 ARCHIVE_SHA256 = "1f0d0383ef0349af0bd9440d81dc12abbea3a5392eb645283eda876f537f5860"
@@ -48,7 +48,7 @@ OTHER_VOICES = (
 """Kokoro's voices: the first letter says where they come from (American, British, …), the second f or m."""
 
 TRAIN_VOICES = [*OTHER_VOICES, *(f"mix{n:03d}" for n in range(240))]
-"""Voices of the training. Neither a dev voice nor a test voice is in any of the mixtures."""
+"""Voices for training. Neither a dev voice nor a test voice is in any of the mixtures."""
 
 KEEPS_ITS_VOICE = 0.55, 1.0
 """The share of the first of the two voices in a mixture, from and to."""
@@ -63,7 +63,8 @@ def kokoro_phonemes(ipa: str) -> str:
 
     espeak-ng writes stød, the catch in the Danish voice, as ʔ or ?, and writes it before many vowels that have none. Kokoro
     would make a pause or a question of it, so it is left out, as is every sign that Kokoro does not know. The r becomes the
-    English one: of the spellings that were tried, Whisper understood it best (`python -m course_lib.evaluation.voices`).
+    English one: Whisper understood it better than ʁ, and of other changes none was clearly better than none
+    (`python -m course_lib.evaluation.voices`).
 
     >>> kokoro_phonemes("ʁˈʔœð ɡʁˈʔœð")
     'ɹˈœð ɡɹˈœð'

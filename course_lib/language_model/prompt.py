@@ -81,21 +81,28 @@ def position_ids(attention_mask: Bool[Tensor, "batch positions"]) -> Int[Tensor,
     return (attention_mask.long().cumsum(dim=1) - 1).clamp(min=0)
 
 
-def label_loss(llm: "transformers.PreTrainedModel", batch: SequenceBatch) -> StepOutput:
-    """Cross-entropy over the labels, from logits at label positions only.
-
-    Qwen2.5 has 151,936 tokens: full logits over 66 positions, most of them audio, would be mostly thrown away. The value
-    is that of `llm(inputs_embeds=…, labels=…).loss` in transformers.
-    """
+def _label_logits(
+    llm: "transformers.PreTrainedModel", batch: SequenceBatch, labelled: Bool[Tensor, "batch shifted"]
+) -> Float[Tensor, "labels vocab"]:
+    """Logits at the positions from which a label is predicted, and at no others."""
     hidden = llm.get_decoder()(
         inputs_embeds=batch.embeddings,
         attention_mask=batch.attention_mask.long(),
         position_ids=position_ids(batch.attention_mask),
         use_cache=False,
     ).last_hidden_state
+    return llm.get_output_embeddings()(hidden[:, :-1][labelled]).float()
+
+
+def label_loss(llm: "transformers.PreTrainedModel", batch: SequenceBatch) -> StepOutput:
+    """Cross-entropy over the labels, from logits at label positions only.
+
+    Qwen2.5 has 151,936 tokens: full logits over 66 positions, most of them audio, would be mostly thrown away. The value
+    is that of `llm(inputs_embeds=…, labels=…).loss` in transformers.
+    """
     targets = batch.labels[:, 1:]
     labelled = targets != IGNORE_INDEX
-    logits = llm.get_output_embeddings()(hidden[:, :-1][labelled]).float()
+    logits = _label_logits(llm, batch, labelled)
     correct = int((logits.argmax(dim=-1) == targets[labelled]).sum())
     return StepOutput(F.cross_entropy(logits, targets[labelled]), correct, int(labelled.sum()))
 
@@ -107,15 +114,9 @@ def answer_log_probabilities(llm: "transformers.PreTrainedModel", rows: list[Row
     What `generate_candidates` says of a sentence that it wrote itself, for sentences that somebody else proposes.
     """
     batch = pad_rows(rows, side="right")
-    hidden = llm.get_decoder()(
-        inputs_embeds=batch.embeddings,
-        attention_mask=batch.attention_mask.long(),
-        position_ids=position_ids(batch.attention_mask),
-        use_cache=False,
-    ).last_hidden_state
     targets = batch.labels[:, 1:]
     labelled = targets != IGNORE_INDEX
-    logits = llm.get_output_embeddings()(hidden[:, :-1][labelled]).float()
+    logits = _label_logits(llm, batch, labelled)
     log_probabilities = torch.zeros(targets.shape, device=logits.device)
     log_probabilities[labelled] = -F.cross_entropy(logits, targets[labelled], reduction="none")
     return log_probabilities.sum(dim=1)

@@ -19,7 +19,7 @@ from torch import Tensor
 from course_lib.sound.audio import SAMPLE_RATE
 
 LONGEST_SECONDS = 6.0
-"""What is no longer is left in one piece: the longest clip that the shipped systems are measured on has 5.4 s."""
+"""What is no longer is left in one piece: the longest clip of dev and test, plain and augmented, has 5.7 s."""
 
 PIECE_SECONDS = 3.0
 """A piece's limit when something has to be cut; `python -m course_lib.benchmark long --piece` compares others."""
