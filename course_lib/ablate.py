@@ -5,13 +5,16 @@ Short trainings on a slice of the data that differ from the first in one thing e
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
-from course_lib.config import CONFIG_FOLDER, load_config, replace
+from course_lib.config import CONFIG_FOLDER, load_config, positive_count, replace
 from course_lib.ctc.recogniser import CONFIG_NAME, StageBConfig
-from course_lib.files import save_json
+from course_lib.errors import run_command
+from course_lib.files import refuse_output, save_json
 from course_lib.train_audio_enc import train
+from course_lib.training.run_folder import STATE_NAME, run_key
 
 CHANGES: dict[str, dict[str, Any]] = {
     "as shipped": {},
@@ -23,13 +26,16 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 
 def ablate(config: StageBConfig, folder: Path) -> dict[str, list[dict[str, float | int]]]:
-    """Train once for each change; the logs by name. A training that is finished already is not run again."""
+    """Train once for each change; the logs by name. A training that is finished already is not run again.
+
+    The key of its config is part of a run folder's name, so that no run is taken for one of another config.
+    """
     logs = {}
     for name, change in CHANGES.items():
-        run_folder = folder / name.replace(" ", "-").replace("'", "")
-        changed = replace(config, **change, run_folder=str(run_folder))
+        changed = replace(config, **change)
+        run_folder = folder / f"{name.replace(' ', '-').replace(chr(39), '')}-{run_key(changed)}"
         print(f"\n{name}")
-        train(changed, resume=(run_folder / "training_state.pt").is_file())
+        train(replace(changed, run_folder=str(run_folder)), resume=(run_folder / STATE_NAME).is_file())
         logs[name] = json.loads((run_folder / "training_log.json").read_text(encoding="utf-8"))
     return logs
 
@@ -38,15 +44,18 @@ def main() -> None:
     """Read the command line, train, print the last line of every log, write them all."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=CONFIG_FOLDER / CONFIG_NAME)
-    parser.add_argument("--clips", type=int, default=3_000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--clips", type=positive_count, default=3_000)
+    parser.add_argument("--epochs", type=positive_count, default=8)
     parser.add_argument("--folder", type=Path, default=Path("runs/ablations"))
     parser.add_argument("--output", type=Path, default=Path("runs/ablations.json"))
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and say how many")
     arguments = parser.parse_args()
+    refuse_output(arguments.output)
     config = replace(
         load_config(arguments.config, StageBConfig),
         train_clips=arguments.clips,
         num_epochs=arguments.epochs,
+        skip_bad=arguments.skip_bad,
         checkpoint_freq=0,
         report_interval=0,
         validation_interval=max(1, arguments.clips // 32 * 3),
@@ -58,4 +67,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -11,6 +11,8 @@ from typing import Literal
 import numpy as np
 import torch
 
+from course_lib.errors import CourseError
+
 Precision = Literal["auto", "fp32", "bf16"]
 
 BF16_INSTRUCTIONS = {"amx_bf16": "AMX", "avx512_bf16": "AVX512_BF16"}
@@ -42,12 +44,16 @@ def autocast(precision: Precision, device: torch.device | str = "cpu") -> contex
 
 
 def pick_device(wish: str) -> str:
-    """Turn "auto" into a GPU if there is one, else Apple silicon, else the CPU; other wishes pass through."""
-    if wish != "auto":
-        return wish
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """Turn "auto" into a GPU if there is one, else Apple silicon, else the CPU.
+
+    Raises CourseError for "cuda" or "mps" on a machine without it: to compute on the CPU instead would take days in silence.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wish == "auto":
+        return next(device for device, is_there in there.items() if is_there)
+    if not there[wish]:
+        raise CourseError(f"device: {wish} is not there for PyTorch {torch.__version__}. Set device: auto, or cpu.")
+    return wish
 
 
 def set_seed(seed: int) -> None:

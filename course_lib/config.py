@@ -11,12 +11,13 @@ import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
+from course_lib.errors import CourseError
 from course_lib.files import write_beside
 
 CONFIG_FOLDER = Path(__file__).parent / "configs"
@@ -43,6 +44,20 @@ _MISSING = object()
 """Stands where a field is missing. No type takes it, so pydantic says what the field needs."""
 
 
+MOST_BYTES = 1_000_000
+"""A larger file is no config; it is not even read."""
+
+
+def _names_something(path: str) -> str:
+    if not path.strip():
+        raise ValueError("must not be empty")
+    return path
+
+
+PathName = Annotated[str, AfterValidator(_names_something)]
+"""A file, a folder or a model's name: any text but an empty one, which would be the folder that one happens to be in."""
+
+
 class Config(BaseModel):
     """What all configs have in common: no unknown field, no guessing, no change once made (but see `replace`).
 
@@ -52,11 +67,19 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, validate_default=True)
 
+    @field_validator("*")
+    @classmethod
+    def _can_be_printed(cls, value: Any) -> Any:
+        texts = [text for text in (value if isinstance(value, list) else [value]) if isinstance(text, str)]
+        if any(ord(letter) < 32 and letter not in "\n\t" for text in texts for letter in text):
+            raise ValueError("holds a control character; write it anew")
+        return value
+
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
-class ConfigError(ValueError):
+class ConfigError(CourseError):
     """A config file cannot be used; the message names the file, every wrong field and what it needs."""
 
 
@@ -67,9 +90,17 @@ def load_config(path: str | Path, config_class: type[AnyConfig]) -> AnyConfig:
         values = _read(path)
     except FileNotFoundError:
         near = _did_you_mean(path.name, [file.name for file in path.parent.glob("*.[jy]*")])
-        raise ConfigError(f"{path}: no such file{near}") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not readable\n  {error}") from error
+        raise ConfigError(f"{path}: no such file{near}. Name a config file; the course's own are in {CONFIG_FOLDER}.") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}). Name a config file that you may read.") from error
+    except RecursionError:
+        raise ConfigError(f'{path}: nested too deeply; a config holds "field: value" lines') from None
+    except (yaml.YAMLError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{path}: not readable\n  {error}\nCorrect that line; configs/ has examples of every kind."
+        ) from error
     if not isinstance(values, Mapping):
         raise ConfigError(f'{path}: a config holds "field: value" lines; this holds {_show(values)}')
     return build_config(values, config_class, source=str(path))
@@ -104,6 +135,14 @@ def save_config(config: Config, path: str | Path) -> None:
     write_beside(path, lambda beside: beside.write_text(text, encoding="utf-8"))
 
 
+def positive_count(text: str) -> int:
+    """A whole number above 0, for argparse: the others would mean "all but the last n", or nothing."""
+    number = int(text) if re.fullmatch(r"[+-]?\d{1,18}", text) else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a whole number above 0")
+    return number
+
+
 def read_training_command(description: str, default: str, config_class: type[AnyConfig]) -> tuple[AnyConfig, bool]:
     """Read the command line of a training: its config, and whether to go on from the last checkpoint.
 
@@ -122,7 +161,15 @@ def read_training_command(description: str, default: str, config_class: type[Any
 
 
 class _Loader(yaml.SafeLoader):
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        # Ten lines of references to references are a list of a million entries.
+        if self.check_event(yaml.AliasEvent):
+            raise ValueError(f"references (*name) are not read; write the value itself\n{self.peek_event().start_mark}")
+        return super().compose_node(parent, index)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not all(isinstance(k, yaml.ScalarNode) for k, _ in node.value):
+            raise ValueError(f"a list or a table cannot be a field's name\n{node.start_mark}")
         # Plain YAML and JSON keep the last of two equal field names and say nothing.
         return _no_twins([(self.construct_object(k, True), self.construct_object(v, True)) for k, v in node.value])
 
@@ -139,6 +186,10 @@ for _yaml_class in (_Loader, _Dumper):
 
 
 def _read(path: Path) -> Any:
+    if path.exists() and not path.is_file():
+        raise ValueError("is a folder or no file at all" if not path.is_dir() else "is a folder; name a file in it")
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"{path.stat().st_size:,} bytes are no config; at most {MOST_BYTES:,} are read")
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".json":
         # The first branch swallows whole strings, so that the // of "https://" never starts a comment.
@@ -181,4 +232,7 @@ def _show(value: Any) -> str:
         return str(value).lower()
     if value is None:
         return "nothing"
-    return "missing" if value is _MISSING else repr(value)
+    if value is _MISSING:
+        return "missing"
+    shown = repr(value)
+    return shown if len(shown) <= 100 else f"{shown[:97]}…"

@@ -14,13 +14,16 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from course_lib.data.datasets import Example, load_examples, read_people, texts_of
+from course_lib.config import positive_count
+from course_lib.data.checks import describe_texts, fault_of_clip
+from course_lib.data.datasets import Example, load_examples, read_people, refuse_unknown_splits, texts_of
 from course_lib.data.grammar import load_grammar
+from course_lib.errors import run_command
 from course_lib.evaluation.breakdown import break_down, show_parts
-from course_lib.evaluation.compare import SystemRun, compare, comparison_table, load_run
+from course_lib.evaluation.compare import SystemRun, compare, comparison_table, load_run, refuse_names
 from course_lib.evaluation.report import recognise_all, report_fields, show, worst_utterances, write_comparison
-from course_lib.files import save_json
-from course_lib.systems import SYSTEMS, load_system
+from course_lib.files import refuse_output, save_json
+from course_lib.systems import SYSTEMS, load_system, locate_system
 
 
 def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -34,7 +37,8 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
     parser.add_argument("--model", type=Path, nargs="+", default=[], help="run folders of trainings, beside or instead")
     parser.add_argument("--whisper", default="openai/whisper-base", help="folder or Hub id that --system whisper loads")
     parser.add_argument("--data", default="synthetic", help='"synthetic", an asr.csv, or a Common Voice folder')
-    parser.add_argument("--clips", type=int, help="only so many clips")
+    parser.add_argument("--clips", type=positive_count, help="only so many clips")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and say how many")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a line a system")
     parser.add_argument(
         "--transcripts", type=Path, help="also write voice, reference and hypothesis of every clip to this JSON file"
@@ -54,21 +58,40 @@ def read_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace
 
 def make_runs(arguments: argparse.Namespace) -> list[SystemRun]:
     """Read or make the transcripts of every system that was asked for, one system in memory at a time."""
-    ways: list[Callable[[], SystemRun]] = [partial(_run_named, name, arguments) for name in arguments.system]
-    ways += [partial(_run_live, folder.name, partial(load_system, folder), arguments) for folder in arguments.model]
+    if arguments.output:
+        refuse_output(arguments.output, folder=True)
+    if arguments.transcripts:
+        refuse_output(arguments.transcripts)
+    stored = {
+        name: load_run(Path(file), given or None, arguments.split)
+        for name, given, file in map(_parts, arguments.system)
+        if file
+    }
+    live = [name for name in arguments.system if name not in stored]
+    names = [run.system for run in stored.values()] + live + [folder.name for folder in arguments.model]
+    refuse_names(names)
+    for folder in arguments.model:
+        locate_system(folder)
+    examples = _examples(arguments) if live or arguments.model else []
+    ways: list[Callable[[], SystemRun]] = [partial(_run_named, name, stored, examples, arguments) for name in arguments.system]
+    ways += [partial(_run_live, folder.name, partial(load_system, folder), examples) for folder in arguments.model]
     return [way() for way in ways]
 
 
-def _run_named(name: str, arguments: argparse.Namespace) -> SystemRun:
-    if name.endswith(".json"):
-        given, _, file = name.rpartition("=")
-        return load_run(Path(file), given or None)
+def _parts(name: str) -> tuple[str, str, str]:
+    """What `--system` was given, the name in it and the file in it, both "" for a system that is to be loaded."""
+    given, _, file = name.rpartition("=") if name.endswith(".json") else ("", "", "")
+    return name, given, file
+
+
+def _run_named(name: str, stored: dict[str, SystemRun], examples: list[Example], arguments: argparse.Namespace) -> SystemRun:
+    if name in stored:
+        return stored[name]
     load = partial(SYSTEMS[name], arguments.whisper) if name == "whisper" else SYSTEMS[name]
-    return _run_live(name, load, arguments)
+    return _run_live(name, load, examples)
 
 
-def _run_live(name: str, load: Callable, arguments: argparse.Namespace) -> SystemRun:
-    examples = _examples(arguments)
+def _run_live(name: str, load: Callable, examples: list[Example]) -> SystemRun:
     transcripts, rtf = recognise_all(load(), examples)
     voices = [example.voice for example in examples]
     texts, confidences = map(list, zip(*transcripts, strict=True))
@@ -77,13 +100,25 @@ def _run_live(name: str, load: Callable, arguments: argparse.Namespace) -> Syste
 
 def _examples(arguments: argparse.Namespace) -> list[Example]:
     if arguments.split == "people":
-        return read_people(arguments.folder)[: arguments.clips]
-    return load_examples(arguments.data, arguments.split, arguments.clips)
+        check = partial(fault_of_clip, max_seconds=None)
+        return read_people(arguments.folder, arguments.skip_bad, check)[: arguments.clips]
+    refuse_unknown_splits(arguments.data, [arguments.split])
+    check = partial(fault_of_clip, max_seconds=None)
+    examples = load_examples(arguments.data, arguments.split, arguments.clips, arguments.skip_bad, check)
+    for line in describe_texts(examples):
+        print(line.strip(), file=sys.stderr)
+    return examples
 
 
 def _command(arguments: Sequence[str]) -> str:
     """The command line as another machine could use it: of a folder of this one only the name is kept."""
-    return shlex.join(["python", "-m", "course_lib.evaluate", *(Path(a).name if a.startswith("/") else a for a in arguments)])
+    return shlex.join(["python", "-m", "course_lib.evaluate", *map(_without_folders, arguments)])
+
+
+def _without_folders(argument: str) -> str:
+    """An argument, of whose absolute path only the last name is kept: `--data=/home/me/asr.csv`, `slam=/tmp/slam.json`."""
+    before, mark, path = argument.rpartition("=")
+    return f"{before}{mark}{Path(path).name}" if path.startswith("/") else argument
 
 
 def main() -> None:
@@ -109,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

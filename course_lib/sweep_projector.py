@@ -8,17 +8,21 @@ which chapters 07 and 09 read.
 import argparse
 import bisect
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from course_lib.config import CONFIG_FOLDER, load_config, replace
-from course_lib.files import save_json
+from course_lib.config import CONFIG_FOLDER, load_config, positive_count, replace
+from course_lib.data.datasets import refuse_unknown_splits
+from course_lib.errors import CourseError, run_command
+from course_lib.files import refuse_output, save_json
 from course_lib.slam.projector import PROJECTORS
-from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam
+from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam, locate_parts
 from course_lib.train import train
+from course_lib.training.run_folder import STATE_NAME, run_key
 
 CHANGES: dict[str, dict[str, Any]] = {f"concat, k = {k}": {"projector": "concat", "k": k} for k in (2, 1, 3, 5, 8)}
 CHANGES |= {f"{name}, k = 2": {"projector": name, "k": 2} for name in ("conv", "qformer")}
@@ -49,7 +53,7 @@ def widest(name: str, k: int, feature_dim: int, llm_dim: int, budget: int) -> in
     widths = range(HIDDEN_STEP, 4096 + HIDDEN_STEP, HIDDEN_STEP)
     fitting = bisect.bisect_right(widths, budget, key=weights)
     if not fitting:
-        raise ValueError(f"{budget:,} weights are too few for {name}, k = {k}: at least {weights(HIDDEN_STEP):,} are needed")
+        raise CourseError(f"{budget:,} weights are too few for {name}, k = {k}: at least {weights(HIDDEN_STEP):,} are needed")
     return widths[fitting - 1]
 
 
@@ -65,10 +69,11 @@ def sweep(config: SlamConfig, folder: Path) -> dict[str, dict[str, Any]]:
     results = {}
     for name, change in CHANGES.items():
         hidden_dim = widest(change["projector"], change["k"], feature_dim, llm_dim, budget)
-        run_folder = folder / name.replace(", k = ", "-k").replace(" ", "-")
-        changed = replace(config, **change, projector_hidden_dim=hidden_dim, run_folder=str(run_folder))
+        changed = replace(config, **change, projector_hidden_dim=hidden_dim)
+        run_folder = folder / f"{name.replace(', k = ', '-k').replace(' ', '-')}-{run_key(changed)}"
+        changed = replace(changed, run_folder=str(run_folder))
         print(f"\n{name}, hidden width {hidden_dim}")
-        train(changed, resume=any(run_folder.rglob("training_state.pt")))
+        train(changed, resume=any(run_folder.rglob(STATE_NAME)))
         projector = PROJECTORS[change["projector"]](feature_dim, llm_dim, change["k"], hidden_dim)
         results[name] = {
             **change,
@@ -122,12 +127,17 @@ def main() -> None:
     """Read the command line, train, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", type=Path, default=CONFIG_FOLDER / CONFIG_NAME)
-    parser.add_argument("--clips", type=int, default=4_000)
+    parser.add_argument("--clips", type=positive_count, default=4_000)
     parser.add_argument("--split", default="train-clean", help="clean speech is learnt in fewer updates")
     parser.add_argument("--folder", type=Path, default=Path("runs/projector-sweep"))
     parser.add_argument("--output", type=Path, default=Path("runs/projector-sweep.json"))
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and say how many")
     arguments = parser.parse_args()
+    refuse_output(arguments.output)
     config = shorten(load_config(arguments.config, SlamConfig), arguments.clips, arguments.split)
+    config = replace(config, skip_bad=arguments.skip_bad)
+    refuse_unknown_splits(config.data, [arguments.split, config.validation_split])
+    locate_parts(config)
     results = sweep(config, arguments.folder)
     save_json(results, arguments.output)
     print(f"\n{describe(results)}")
@@ -139,4 +149,4 @@ def _read_log(folder: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -9,27 +9,28 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, field_validator
 
 from course_lib.compute import Precision, pick_device, set_seed
-from course_lib.config import load_config, replace
+from course_lib.config import PathName, load_config, replace
 from course_lib.ctc.beam import BeamDecoder
 from course_lib.ctc.recogniser import CONFIG_NAME as STAGE_B_CONFIG_NAME
-from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_stage_b, load_stage_b_encoder
+from course_lib.ctc.recogniser import SHIPPED_STAGE_B, StageBRecogniser, load_run_config, load_stage_b, load_stage_b_encoder
 from course_lib.data.grammar import draw_utterance, load_grammar
 from course_lib.data.recogniser import Recogniser
 from course_lib.data.settings import SpeechTrainSettings
 from course_lib.encoder.base import SpeechEncoder
-from course_lib.encoder.whisper import WhisperEncoder
+from course_lib.encoder.whisper import WhisperEncoder, locate_whisper
 from course_lib.evaluation.whisper_zero_shot import load_whisper_zero_shot
 from course_lib.files import DATA_FOLDER, find_model
-from course_lib.language_model.pretrained import load_llm
+from course_lib.language_model.pretrained import load_llm, locate_llm
 from course_lib.language_model.prompt import PROMPT
 from course_lib.slam.ctc_warmup import CtcWarmup
 from course_lib.slam.model import SlamASR
 from course_lib.slam.projector import PROJECTORS, ProjectorName
 from course_lib.text.char_ngram import CharNgram
-from course_lib.training.checkpoints import load_weights
+from course_lib.training.checkpoints import CheckpointError, put_weights, read_weights
+from course_lib.training.run_folder import BEST_NAME
 
 CONFIG_NAME = "train_config.yaml"
 SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
@@ -38,12 +39,12 @@ SHIPPED_SLAM = DATA_FOLDER / "models" / "slam-tiny"
 class SlamConfig(SpeechTrainSettings):
     """Everything about a SLAM-ASR run: which models, which data, how to train. `configs/train_config.yaml` explains."""
 
-    encoder_name: str
-    llm_name: str
-    data: str
+    encoder_name: PathName
+    llm_name: PathName
+    data: PathName
     projector: ProjectorName = "concat"
-    k: PositiveInt = 5
-    projector_hidden_dim: PositiveInt = 512
+    k: int = Field(5, ge=1, le=100)
+    projector_hidden_dim: int = Field(512, ge=1, le=16_384)
     projector_dropout: float = Field(0.0, ge=0, lt=1)
     ctc_warmup_epochs: NonNegativeInt = 0
     ctc_warmup_lr: PositiveFloat = 2e-3
@@ -51,11 +52,11 @@ class SlamConfig(SpeechTrainSettings):
     freeze_llm: bool = True
     prompt: str = PROMPT
     max_audio_length: PositiveFloat = 30.0
-    max_new_tokens: PositiveInt = 64
-    num_beams: PositiveInt = 1
+    max_new_tokens: int = Field(64, ge=1, le=1_000)
+    num_beams: int = Field(1, ge=1, le=100)
     ctc_weight: NonNegativeFloat = 0.0
     listed_candidates: NonNegativeInt = 0
-    run_folder: str = "runs/slam"
+    run_folder: PathName = "runs/slam"
 
     @field_validator("freeze_encoder", "freeze_llm")
     @classmethod
@@ -84,6 +85,13 @@ class SlamConfig(SpeechTrainSettings):
         if weight and info.data.get("num_beams") == 1:
             raise ValueError("chooses among num_beams sentences, and there is only one; raise num_beams or set it to 0")
         return weight
+
+
+def locate_parts(config: SlamConfig) -> None:
+    """Raise CourseError if a part that the config names is neither a folder with a model nor spelled like a Hub id."""
+    if not (Path(find_model(config.encoder_name)) / STAGE_B_CONFIG_NAME).is_file():
+        locate_whisper(find_model(config.encoder_name), fetch=False)
+    locate_llm(config.llm_name)
 
 
 def load_encoder(name: str, precision: Precision = "fp32") -> SpeechEncoder:
@@ -124,14 +132,20 @@ def load_slam(folder: Path = SHIPPED_SLAM) -> SlamASR:
 
     On a CPU it computes in fp32 whatever it was trained in, so that a clip has one transcript on every laptop.
     """
-    if not (Path(folder) / CONFIG_NAME).is_file():
-        raise FileNotFoundError(f"{folder}: no {CONFIG_NAME} here; give the run_folder of a training, or none")
-    config = load_config(Path(folder) / CONFIG_NAME, SlamConfig)
+    config = _read_slam_config(folder)
+    locate_parts(config)
+    weights = read_weights(Path(folder) / BEST_NAME)
     if pick_device(config.device) == "cpu":
         config = replace(config, precision="fp32")
     slam = build_slam(config)
-    load_weights(slam, Path(folder) / "best.safetensors")
+    put_weights(slam, weights, str(Path(folder) / BEST_NAME))
     return slam
+
+
+def _read_slam_config(folder: Path) -> SlamConfig:
+    if not (Path(folder) / CONFIG_NAME).is_file():
+        raise CheckpointError(f"{folder}: no {CONFIG_NAME} here; give the run_folder of a training, or none")
+    return load_config(Path(folder) / CONFIG_NAME, SlamConfig)
 
 
 def load_stage_b_beam(sentences: int = 0, folder: Path = SHIPPED_STAGE_B) -> StageBRecogniser:
@@ -159,6 +173,16 @@ SYSTEMS: dict[str, Callable[..., Recogniser]] = {
     "whisper": load_whisper_zero_shot,
 }
 """Recognisers by the name that `evaluate --system` takes."""
+
+
+def locate_system(folder: Path) -> None:
+    """Raise CourseError if a run folder, or a part that its config names, is not there. Loads nothing."""
+    if (Path(folder) / STAGE_B_CONFIG_NAME).is_file():
+        load_run_config(folder)
+    else:
+        locate_parts(_read_slam_config(folder))
+    if not (Path(folder) / BEST_NAME).is_file():
+        raise CheckpointError(f"{folder}: no {BEST_NAME} here. A training writes it when it first validates.")
 
 
 def load_system(folder: Path) -> Recogniser:

@@ -1,6 +1,9 @@
 """Train the tiny language model from text alone: python -m course_lib.tiny_lm --config course_lib/configs/tiny_lm.yaml"""
 
+import sys
+
 from course_lib.config import read_training_command
+from course_lib.errors import run_command
 from course_lib.language_model.tiny import TinyLMConfig, train_tiny_lm
 
 
@@ -11,4 +14,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -1,25 +1,44 @@
 """Train the projector: python -m course_lib.train --config course_lib/configs/train_config.yaml"""
 
+import sys
+from functools import partial
 from pathlib import Path
 
 from course_lib.config import read_training_command, replace, save_config
 from course_lib.data.batches import SpeechBatches, SpeechCheck
-from course_lib.data.datasets import FeatureStore, encode_examples, load_examples, texts_of
+from course_lib.data.checks import describe_sets, fault_of_clip
+from course_lib.data.datasets import FeatureStore, encode_examples, load_examples, refuse_unknown_splits, texts_of
+from course_lib.errors import run_command
 from course_lib.slam.ctc_warmup import CtcWarmup
 from course_lib.slam.model import SlamASR
-from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam
+from course_lib.systems import CONFIG_NAME, SlamConfig, build_slam, locate_parts
+from course_lib.training.run_folder import claimed
 from course_lib.training.trainer import Progress, Trainer
 
 
 def train(config: SlamConfig, resume: bool = False) -> Progress:
-    """Encode the data once, train the projector, leave best weights, log and config in the run folder."""
-    train_sets = [load_examples(config.data, split, config.train_clips, config.skip_bad) for split in config.train_splits]
-    dev_set = load_examples(config.data, config.validation_split, config.validation_clips, config.skip_bad)
+    """Encode the data once, train the projector, leave best weights, log and config in the run folder.
+
+    What can be refused is refused before anything is loaded: splits, names of models, device, run folder, then the clips.
+    """
+    refuse_unknown_splits(config.data, [*config.train_splits, config.validation_split])
+    locate_parts(config)
+    with claimed(Path(config.run_folder), CONFIG_NAME, config, resume):
+        return _train(config, resume)
+
+
+def _train(config: SlamConfig, resume: bool) -> Progress:
+    check = partial(fault_of_clip, max_seconds=config.max_audio_length)
+    load = partial(load_examples, config.data, skip_bad=config.skip_bad, check=check)
+    train_sets = [load(split, config.train_clips) for split in config.train_splits]
+    dev_set = load(config.validation_split, config.validation_clips)
+    print(describe_sets(train_sets, dev_set))
     slam = build_slam(config)
     *train_stores, dev_store = (encode_examples(e, slam.encoder, config.max_audio_length) for e in (*train_sets, dev_set))
     texts = [text for train_set in train_sets for text in texts_of(train_set)]
     batches = SpeechBatches(train_stores, texts, config.batch_size, config.seed)
-    save_config(config, Path(config.run_folder) / CONFIG_NAME)
+    if not resume:
+        save_config(config, Path(config.run_folder) / CONFIG_NAME)
     seconds = warm_up(slam, batches, dev_store, texts_of(dev_set), config, resume) if config.ctc_warmup_epochs else 0.0
     check = SpeechCheck(slam, dev_store, texts_of(dev_set), config.batch_size)
     trainer = Trainer(slam, batches, len(batches), check, config, Path(config.run_folder))
@@ -64,4 +83,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

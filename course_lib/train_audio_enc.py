@@ -1,6 +1,8 @@
 """Train Stage B's encoder from nothing: python -m course_lib.train_audio_enc --config course_lib/configs/audio_enc_tiny.json"""
 
 import math
+import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,9 +13,13 @@ from course_lib.ctc.feasibility import REDUCTIONS, Feasibility, examine_feasibil
 from course_lib.ctc.recogniser import CONFIG_NAME, SUBWORDS_NAME, StageBConfig, StageBRecogniser, build_encoder
 from course_lib.ctc.spec_augment import SpecAugment
 from course_lib.data.batches import SpeechBatch, SpeechBatches, SpeechCheck
-from course_lib.data.datasets import Example, FeatureStore, load_examples, log_mel_examples, texts_of
+from course_lib.data.checks import describe_sets, fault_of_clip
+from course_lib.data.datasets import Example, FeatureStore, load_examples, log_mel_examples, refuse_unknown_splits, texts_of
+from course_lib.errors import CourseError, run_command
 from course_lib.text.metrics import word_error_rate
+from course_lib.text.normalise import DANISH_CHARACTERS
 from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary
+from course_lib.training.run_folder import claimed
 from course_lib.training.trainer import Progress, Trainer
 
 CHECKPOINT_NAME = "audio_enc_step_{step}.safetensors"
@@ -21,10 +27,17 @@ CHECKPOINT_NAME = "audio_enc_step_{step}.safetensors"
 
 def train(config: StageBConfig, resume: bool = False) -> Progress:
     """Compute log-mels once, say what cannot be aligned, train; weights, log and config are left in the run folder."""
+    refuse_unknown_splits(config.data_path, [*config.train_splits, config.validation_split])
+    with claimed(Path(config.run_folder), CONFIG_NAME, config, resume):
+        return _train(config, resume)
+
+
+def _train(config: StageBConfig, resume: bool) -> Progress:
     examples, stores = zip(*(_load(config, split, config.train_clips) for split in config.train_splits), strict=True)
     train_set = [example for split in examples for example in split]
     dev_set, dev_store = _load(config, config.validation_split, config.validation_clips)
     print(f"Found {len(train_set):,} audio samples")
+    print(describe_sets(examples, dev_set))
     model = build_recogniser(config, texts_of(train_set))
     refuse_if_none(config, examine_feasibility(dev_set, dev_store.counts, model.vocabulary, [config.downsample_time]))
     keep = feasible_clips(config, train_set, [count for store in stores for count in store.counts], model)
@@ -33,26 +46,41 @@ def train(config: StageBConfig, resume: bool = False) -> Progress:
     )
     settings = replace(config, warmup_steps=count_warmup_steps(config, len(batches)))
     check = SpeechCheck(model, dev_store, texts_of(dev_set), config.batch_size)
-    trainer = Trainer(model, batches, len(batches), check, settings, Path(config.run_folder), describe(model), CHECKPOINT_NAME)
+    trainer = Trainer(
+        model,
+        batches,
+        len(batches),
+        check,
+        settings,
+        Path(config.run_folder),
+        describe(model),
+        CHECKPOINT_NAME,
+        belongings=[SUBWORDS_NAME],
+    )
     if resume:
         trainer.resume()
+    else:
+        save_beside_weights(config, model)
     print(f"Training with CTC loss on {trainer.accelerator.device}, {len(batches):,} steps an epoch")
     return trainer.fit()
 
 
 def build_recogniser(config: StageBConfig, texts: list[str]) -> StageBRecogniser:
-    """A fresh recogniser; config and subwords go into the run folder, so that its weights can be read without this one."""
-    folder = Path(config.run_folder)
-    save_config(config, folder / CONFIG_NAME)
-    vocabulary = CharVocabulary()
-    if config.units == "subwords":
-        vocabulary = SubwordVocabulary.train(texts, config.subword_count)
-        vocabulary.save(folder / SUBWORDS_NAME)
+    """A fresh recogniser; with subwords, they are learnt from the texts."""
+    subwords = config.units == "subwords"
+    vocabulary = SubwordVocabulary.train(texts, config.subword_count) if subwords else CharVocabulary()
     set_seed(config.seed)
     model = StageBRecogniser(build_encoder(config), vocabulary, SpecAugment() if config.spec_augment else None)
     counts = [sum(p.numel() for p in part.parameters()) for part in (model.enc, model.head)]
     print(f"Initialising audio encoder ({counts[0]:,} parameters) and CTC head ({counts[1]:,}, {len(vocabulary)} symbols)")
     return model
+
+
+def save_beside_weights(config: StageBConfig, model: StageBRecogniser) -> None:
+    """Put config and subwords into the run folder, so that its weights can be read without this program."""
+    save_config(config, Path(config.run_folder) / CONFIG_NAME)
+    if isinstance(model.vocabulary, SubwordVocabulary):
+        model.vocabulary.save(Path(config.run_folder) / SUBWORDS_NAME)
 
 
 def feasible_clips(config: StageBConfig, examples: list[Example], mel_frames: list[int], model: StageBRecogniser) -> list[int]:
@@ -72,7 +100,7 @@ def feasible_clips(config: StageBConfig, examples: list[Example], mel_frames: li
 def refuse_if_none(config: StageBConfig, report: Feasibility) -> None:
     """Raise ValueError if no clip at all can be aligned."""
     if not report.possible(config.downsample_time):
-        raise ValueError(
+        raise CourseError(
             f"downsample_time: {config.downsample_time} leaves too few frames for every clip; lower it or use subwords"
         )
 
@@ -98,7 +126,8 @@ def describe(model: StageBRecogniser):
 
 def _load(config: StageBConfig, split: str, clips: int | None) -> tuple[list[Example], FeatureStore]:
     print(f"Loading audio data of {split} from {config.data_path}...")
-    examples = load_examples(config.data_path, split, clips, config.skip_bad)
+    check = partial(fault_of_clip, letters=DANISH_CHARACTERS)
+    examples = load_examples(config.data_path, split, clips, config.skip_bad, check)
     return examples, log_mel_examples(examples)
 
 
@@ -113,4 +142,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -5,6 +5,7 @@ Sound longer than 6 s is cut at its pauses into pieces of at most 3 s, and the p
 
 import argparse
 import json
+import stat
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +18,10 @@ from torch import Tensor
 from course_lib.data.long_audio import TimedTranscript, join_transcripts, transcribe_long
 from course_lib.data.recogniser import Recogniser
 from course_lib.data.subtitles import subrip
-from course_lib.files import write_beside
+from course_lib.errors import run_command
+from course_lib.files import refuse_output, write_beside
 from course_lib.sound.audio import SAMPLE_RATE, AudioError, stream_audio
-from course_lib.sound.decode import KINDS
+from course_lib.sound.decode import KINDS, open_recording
 from course_lib.systems import SHIPPED_SLAM, load_system
 
 
@@ -93,11 +95,42 @@ def writer_of(arguments: argparse.Namespace) -> Callable[[dict[str, Any]], None]
     return lambda found: print(f"{found['path']}\t{found['text']}", flush=True)
 
 
+def _kind(file: str) -> int:
+    try:
+        return Path(file).stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _refuse_at_once(file: str, arguments: argparse.Namespace) -> AudioError | None:
+    """What is wrong with a file that can be known from its name and its first bytes, before a model is loaded."""
+    if not arguments.json and any(mark in file for mark in "\t\n\r") and not arguments.srt:
+        return AudioError(file.encode("unicode_escape").decode(), "its name has a tab or a line break", "Use --json.")
+    if stat.S_ISFIFO(_kind(file)):
+        return None  # a pipe can be read only once
+    try:
+        with open_recording(file, file):
+            return None
+    except AudioError as error:
+        return error
+
+
 def main() -> int:
     """Write out every file; one that cannot be read is named on stderr, and the exit status is then 1."""
     arguments = read_arguments()
+    if arguments.output:
+        refuse_output(arguments.output, folder=True)
+    refused = {file: str(error) for file in arguments.files if (error := _refuse_at_once(file, arguments))}
+    if len(refused) == len({*arguments.files}):
+        print("\n".join(refused[file] for file in arguments.files), file=sys.stderr)
+        print(f"{len(arguments.files)} of {len(arguments.files)} files could not be transcribed", file=sys.stderr)
+        return 1
     recogniser, write, failures = load_system(arguments.model), writer_of(arguments), 0
     for file in arguments.files:
+        if file in refused:
+            failures += 1
+            print(refused[file], file=sys.stderr)
+            continue
         try:
             write(transcribe_file(recogniser, file, word_times=arguments.json))
         except AudioError as error:
@@ -109,4 +142,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main))

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "house.svg"
 PACKAGE = "course_lib"
 
-COMMANDS, GROUND = "commands", ("compute", "config", "files", "huggingface")
+COMMANDS, GROUND = "commands", ("compute", "config", "errors", "files", "huggingface")
 """Modules of no folder are commands, except for `systems` and the ground on which every floor stands."""
 
 PLAN = (

@@ -40,6 +40,7 @@ def test_a_run_folder_holds_all_that_was_promised(tiny_run):
         "training_state.pt",
         "training_log.json",
         "logs",
+        "manifest.json",
     }
     assert load_config(tiny_run.folder / CONFIG_NAME, SlamConfig) == load_config(tiny_run.config, SlamConfig)
 

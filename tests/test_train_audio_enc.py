@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from course_lib.data.batches import SpeechBatch, SpeechCheck
 from course_lib.data.datasets import DataError, load_examples, log_mel_examples, read_asr_csv, texts_of
 from course_lib.text.metrics import word_error_rate
 from course_lib.train_audio_enc import build_recogniser, count_warmup_steps, describe, main, train
-from course_lib.training.checkpoints import load_state, trainable_weights
+from course_lib.training.checkpoints import CheckpointError, load_state, trainable_weights
 
 TOO_LONG = "denne sætning er alt for lang til et enkelt lille klip og kan ikke skrives med så få rammer som der er her " * 3
 
@@ -104,6 +105,7 @@ def test_a_run_folder_holds_all_that_was_promised(finished):
         "training_log.json",
         "impossible_clips.tsv",
         "logs",
+        "manifest.json",
     }
     assert load_config(Path(config.run_folder) / CONFIG_NAME, StageBConfig) == config
 
@@ -185,14 +187,14 @@ def test_the_best_weights_measure_what_the_log_says(finished):
     assert figures == pytest.approx({name: best[name] for name in figures}, rel=1e-4, abs=2e-6)
 
 
-def test_the_warm_up_is_a_share_of_all_steps_and_a_schedule_may_be_constant(config):
+def test_the_warm_up_is_a_share_of_all_steps_and_a_schedule_may_be_constant(config, tmp_path):
     share = replace(config, num_epochs=2, validation_interval=1, warmup_share=0.3, learning_rate=0.01)
     train(share)
     rates = [entry["lr"] for entry in json.loads((Path(config.run_folder) / "training_log.json").read_text())]
     # 6 steps, ⌈1.8⌉ = 2 of them warm-up: what is logged is the rate of the next step
     assert rates == pytest.approx([0.005, 0.01, 0.008536, 0.005, 0.001464, 0.0], abs=1e-6)
-    train(replace(share, schedule="constant"))
-    rates = [entry["lr"] for entry in json.loads((Path(config.run_folder) / "training_log.json").read_text())]
+    train(replace(share, schedule="constant", run_folder=str(tmp_path / "constant")))
+    rates = [entry["lr"] for entry in json.loads((tmp_path / "constant" / "training_log.json").read_text())]
     assert rates == pytest.approx([0.005] + [0.01] * 5)
 
 
@@ -207,11 +209,13 @@ def test_the_warm_up_follows_the_steps_that_are_planned(config):
     assert steps(warmup_steps=7, max_steps=40) == 7
 
 
-def test_every_switch_changes_the_training(config, monkeypatch):
+def test_every_switch_changes_the_training(config, tmp_path):
+    folders = map(str, itertools.count())
+
     def weights_of(**changes):
-        changed = replace(config, num_epochs=2, dropout=0.0, **changes)
+        changed = replace(config, num_epochs=2, dropout=0.0, run_folder=str(tmp_path / next(folders)), **changes)
         train(changed)
-        return torch.cat([weight.flatten() for weight in last_weights(config.run_folder).values()])
+        return torch.cat([weight.flatten() for weight in last_weights(changed.run_folder).values()])
 
     usual = weights_of()
     assert torch.equal(weights_of(), usual)
@@ -291,7 +295,7 @@ def test_the_command_line_says_what_came_of_it(config, tmp_path, monkeypatch, ca
     assert re.search(r"^Training complete. Time: \d+\.\d minutes$", output, re.MULTILINE)
     assert f"Best validation WER: {log[0]['wer']:.1%} at step 3" in output
     assert f"python -m course_lib.evaluate --model {config.run_folder} --split test" in output
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+    with pytest.raises(CheckpointError, match="nothing to resume"):
         train(replace(config, run_folder=str(tmp_path / "elsewhere")), resume=True)
 
 

@@ -6,13 +6,16 @@ Long recordings, their errors and their memory: … benchmark long.
 
 import argparse
 import json
+import sys
 from types import ModuleType
 
 import torch
 
 from course_lib.benchmark import ctc, long, parts, slam
 from course_lib.benchmark.measure import measure, table
-from course_lib.compute import cpu_bf16_instructions
+from course_lib.compute import cpu_bf16_instructions, pick_device
+from course_lib.config import positive_count
+from course_lib.errors import run_command
 
 TRAININGS = {"ctc": ctc, "slam": slam}
 """Modules with their HELP, `add_arguments(parser)` and `make_setups(arguments)`."""
@@ -21,12 +24,12 @@ TRAININGS = {"ctc": ctc, "slam": slam}
 def parse_arguments() -> argparse.Namespace:
     """Read the command line; `subcommand` is its name or None."""
     parser = argparse.ArgumentParser(prog="python -m course_lib.benchmark", description=__doc__)
-    parser.add_argument("--speech-clips", type=int, default=600, help="how many clips of synthetic speech to make")
+    parser.add_argument("--speech-clips", type=positive_count, default=600, help="how many clips of synthetic speech to make")
     subparsers = parser.add_subparsers(title="subcommands", metavar="", dest="subcommand")
     for name, module in TRAININGS.items():
         command = subparsers.add_parser(name, help=module.HELP, description=module.__doc__)
         module.add_arguments(command)
-        command.add_argument("--rounds", type=int, default=5, help="how many turns each setup gets; the median counts")
+        command.add_argument("--rounds", type=positive_count, default=5, help="turns that each setup gets; the median counts")
         command.add_argument("--device", choices=("cpu", "cuda", "mps"), default="cpu")
         command.add_argument("--each", action="store_true", help="also leave out our tricks, one at a time")
         command.add_argument("--json", action="store_true", help="one JSON object instead of tables")
@@ -36,6 +39,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def compare_trainings(module: ModuleType, arguments: argparse.Namespace) -> None:
     """Measure the setups of each batch size; print what the figures depend on and tables, or JSON."""
+    pick_device(arguments.device)
     torch.manual_seed(0)
     more_facts, setups_of_size = module.make_setups(arguments)
     facts = {
@@ -67,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from course_lib.benchmark.measure import TrainingSetup
 from course_lib.compute import resolve_precision
-from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.config import CONFIG_FOLDER, load_config, positive_count
 from course_lib.ctc.recogniser import CONFIG_NAME, StageBConfig, StageBRecogniser, build_encoder
 from course_lib.ctc.spec_augment import SpecAugment
 from course_lib.data.batches import SpeechBatch, SpeechBatches
@@ -130,11 +130,17 @@ def load_clips(clips: int) -> list[Example]:
     return [example for split in ("train", "dev", "test") for example in load_examples("data/audio/asr.csv", split)]
 
 
+def _count_or_none(text: str) -> int:
+    return 0 if text == "0" else positive_count(text)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line may ask for."""
-    parser.add_argument("--clips", type=int, default=400, help="so many of train-clean, made on first use; 0: the shipped 60")
-    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[8, 32])
-    parser.add_argument("--steps", type=int, default=8, help="how many different batches")
+    parser.add_argument(
+        "--clips", type=_count_or_none, default=400, help="of train-clean, made on first use; 0: the shipped 60"
+    )
+    parser.add_argument("--batch-sizes", type=positive_count, nargs="+", default=[8, 32])
+    parser.add_argument("--steps", type=positive_count, default=8, help="how many different batches")
 
 
 def make_setups(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[str, TrainingSetup]]]:

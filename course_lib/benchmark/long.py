@@ -7,12 +7,15 @@ pauses, as `transcribe` does it. `--longest` and `--piece` try other limits.
 import argparse
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from course_lib.benchmark.measure import peak_bytes
+from course_lib.config import positive_count
+from course_lib.data.checks import fault_of_clip
 from course_lib.data.datasets import load_examples, texts_of
 from course_lib.data.recogniser import Recogniser
 from course_lib.evaluation.length import Joined, join_clips, joined_error_rate
@@ -26,22 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line may ask for."""
     parser.add_argument("--model", type=Path, default=SHIPPED_SLAM, help="the run folder of a training")
     parser.add_argument("--data", default="data/audio/asr.csv", help='an asr.csv (the shipped one if none), or "synthetic"')
-    parser.add_argument("--clips", type=int, default=20, help="so many of test")
+    parser.add_argument("--clips", type=positive_count, default=20, help="so many of test")
     parser.add_argument(
-        "--seconds", type=float, nargs="+", default=[0, 1, 2, 4, 8, 15, 30, 600], help="lengths; 0: clip by clip"
+        "--seconds", type=_seconds, nargs="+", default=[0, 1, 2, 4, 8, 15, 30, 600], help="lengths; 0: clip by clip"
     )
-    parser.add_argument("--gaps", type=float, nargs="+", default=[0.1, 0.5], help="seconds of silence between two clips")
-    parser.add_argument("--longest", type=float, help="leave whole what is no longer than so many seconds")
-    parser.add_argument("--piece", type=float, help="cut the rest into pieces of at most so many seconds")
+    parser.add_argument("--gaps", type=_seconds, nargs="+", default=[0.1, 0.5], help="seconds of silence between two clips")
+    parser.add_argument("--longest", type=_seconds, help="leave whole what is no longer than so many seconds")
+    parser.add_argument("--piece", type=_seconds, help="cut the rest into pieces of at most so many seconds")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and say how many")
     parser.add_argument("--json", action="store_true", help="one JSON object a line, a line a length")
+
+
+def _seconds(text: str) -> float:
+    """A length for argparse: no recording lasts less than nothing, or for ever."""
+    seconds = float(text)
+    if not 0 <= seconds <= 100_000:
+        raise argparse.ArgumentTypeError(f"{text} is no length in seconds, from 0 to 100,000")
+    return seconds
 
 
 def print_lengths(arguments: argparse.Namespace) -> None:
     """Measure every gap and length, and print each as soon as it is known."""
+    check = partial(fault_of_clip, max_seconds=30.0)
+    examples = load_examples(arguments.data, "test", arguments.clips, arguments.skip_bad, check)
     recogniser = load_system(arguments.model)
     recogniser.longest_seconds = arguments.longest or recogniser.longest_seconds
     recogniser.piece_seconds = arguments.piece or min(recogniser.piece_seconds, recogniser.longest_seconds)
-    examples = load_examples(arguments.data, "test")[: arguments.clips]
     waveforms, texts = [load_audio(example.path) for example in examples], texts_of(examples)
     joined_error_rate(recogniser, join_clips(waveforms[:1], texts[:1], 0.1, 0.0))  # the first clip also pays for loading
     if not arguments.json:

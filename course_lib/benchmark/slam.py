@@ -22,7 +22,7 @@ from torch import Tensor
 
 from course_lib.benchmark.measure import TrainingSetup
 from course_lib.compute import autocast, resolve_precision
-from course_lib.config import load_config, replace
+from course_lib.config import load_config, positive_count, replace
 from course_lib.data.batches import SpeechBatch
 from course_lib.data.datasets import Example, load_examples, texts_of
 from course_lib.encoder.whisper import WhisperEncoder
@@ -116,7 +116,7 @@ def load_clips(count: int) -> list[Example]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What the command line may ask for."""
-    parser.add_argument("--batch-size", type=int, default=8, help="how many of the shipped clips make a batch")
+    parser.add_argument("--batch-size", type=positive_count, default=8, help="how many of the shipped clips make a batch")
 
 
 def make_setups(arguments: argparse.Namespace) -> tuple[dict[str, Any], dict[int, dict[str, TrainingSetup]]]:

@@ -14,11 +14,10 @@ import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from course_lib.compute import Precision
-from course_lib.config import load_config
+from course_lib.config import PathName, load_config
 from course_lib.ctc.paths import collapse, frames_needed, greedy_decode
 from course_lib.ctc.spec_augment import SpecAugment
 from course_lib.ctc.word_times import align_words
@@ -29,7 +28,8 @@ from course_lib.encoder.base import Padded
 from course_lib.encoder.tiny import StageBEncoder
 from course_lib.files import DATA_FOLDER
 from course_lib.text.vocabulary import CharVocabulary, SubwordVocabulary, Vocabulary
-from course_lib.training.checkpoints import load_weights, put_weights
+from course_lib.training.checkpoints import CheckpointError, load_weights, put_weights, read_weights
+from course_lib.training.settings import refuse_too_large
 from course_lib.training.step import StepOutput
 
 CONFIG_NAME, SUBWORDS_NAME = "audio_enc_tiny.json", "subwords.json"
@@ -52,13 +52,13 @@ class StageBConfig(SpeechTrainSettings):
     d_ff: PositiveInt
     dropout: float = Field(ge=0, le=0.9)
     downsample_time: Literal[2, 4, 8]
-    data_path: str
-    batch_size: PositiveInt
+    data_path: PathName
+    batch_size: int = Field(ge=1, le=100_000)
     num_epochs: PositiveInt
     lr: PositiveFloat = Field(alias="learning_rate")
     checkpoint_freq: NonNegativeInt
     units: Literal["characters", "subwords"] = "characters"
-    subword_count: int = 256
+    subword_count: int = Field(256, le=100_000)
     length_bucketed: bool = True
     spec_augment: bool = True
     gradient_accumulation_steps: PositiveInt = 1
@@ -68,7 +68,7 @@ class StageBConfig(SpeechTrainSettings):
     min_delta: NonNegativeFloat = 0.0
     validation_interval: PositiveInt = 500
     report_interval: NonNegativeInt = 100
-    run_folder: str = "checkpoints/audio_enc_tiny"
+    run_folder: PathName = "checkpoints/audio_enc_tiny"
 
     @field_validator("n_heads")
     @classmethod
@@ -77,6 +77,13 @@ class StageBConfig(SpeechTrainSettings):
         if width % (2 * heads):
             raise ValueError(f"d_model must be a multiple of {2 * heads}, an even number for each head; it is {width}")
         return heads
+
+    @field_validator("d_ff")
+    @classmethod
+    def _can_be_trained(cls, width: int, info) -> int:
+        d_model, n_layers = info.data.get("d_model", 0), info.data.get("n_layers", 0)
+        refuse_too_large(n_layers * (4 * d_model**2 + 2 * d_model * width))
+        return width
 
     @field_validator("subword_count")
     @classmethod
@@ -175,8 +182,9 @@ def load_stage_b(folder: Path = SHIPPED_STAGE_B, weights: str = "best.safetensor
 
 def load_stage_b_encoder(folder: Path = SHIPPED_STAGE_B, precision: Precision = "fp32") -> StageBEncoder:
     """Load the encoder alone, frozen: the tensors named `enc.…` (the document's `checkpoint['enc']`)."""
-    stored = load_file(Path(folder) / "best.safetensors")
-    encoder = build_encoder(load_run_config(folder))
+    config = load_run_config(folder)
+    stored = read_weights(Path(folder) / "best.safetensors")
+    encoder = build_encoder(config)
     put_weights(encoder, {name[4:]: tensor for name, tensor in stored.items() if name.startswith("enc.")}, str(folder))
     encoder.precision = precision
     return encoder.requires_grad_(False).eval()
@@ -185,5 +193,5 @@ def load_stage_b_encoder(folder: Path = SHIPPED_STAGE_B, precision: Precision = 
 def load_run_config(folder: Path) -> StageBConfig:
     """The config of a run folder; raises FileNotFoundError that says what is wanted."""
     if not (Path(folder) / CONFIG_NAME).is_file():
-        raise FileNotFoundError(f"{folder}: no {CONFIG_NAME} here; give the run_folder of a Stage B training, or none")
+        raise CheckpointError(f"{folder}: no {CONFIG_NAME} here; give the run_folder of a Stage B training, or none")
     return load_config(Path(folder) / CONFIG_NAME, StageBConfig)

@@ -14,6 +14,7 @@ from torch.utils.data import ConcatDataset
 from course_lib.data.datasets import FeatureStore, length_batches
 from course_lib.data.recogniser import Recogniser
 from course_lib.text.metrics import character_error_rate, word_error_rate
+from course_lib.training.checkpoints import checksum
 from course_lib.training.step import StepOutput
 
 
@@ -50,9 +51,9 @@ class SpeechBatches:
         keep: list[int] | None = None,
     ):
         self.features, self.texts = ConcatDataset(stores), texts
-        lengths = [count for store in stores for count in store.counts]
+        self.counts = [count for store in stores for count in store.counts]
         self.keep = list(range(len(texts))) if keep is None else keep
-        self.lengths = [lengths[index] if by_length else 0 for index in self.keep]
+        self.lengths = [self.counts[index] if by_length else 0 for index in self.keep]
         self.batch_size, self.seed = batch_size, seed
 
     def __call__(self, epoch: int) -> Iterator[SpeechBatch]:
@@ -60,6 +61,11 @@ class SpeechBatches:
         for places in length_batches(self.lengths, self.batch_size, f"{self.seed} {epoch}"):
             indices = [self.keep[place] for place in places]
             yield SpeechBatch([self.features[i] for i in indices], [self.texts[i] for i in indices])
+
+    @property
+    def fingerprint(self) -> str:
+        """Stands for the clips' lengths, their texts and which of them are used: other data, another fingerprint."""
+        return checksum([self.texts, self.counts, self.keep])
 
     def __len__(self) -> int:
         return -(-len(self.keep) // self.batch_size)

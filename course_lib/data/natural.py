@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Float
 
 from course_lib.data.voices import espeak
+from course_lib.errors import CourseError
 from course_lib.files import cache_folder, make_folder
 
 NATURAL_RATE = 24_000
@@ -54,7 +55,7 @@ KEEPS_ITS_VOICE = 0.55, 1.0
 """The share of the first of the two voices in a mixture, from and to."""
 
 
-class NaturalVoiceError(RuntimeError):
+class NaturalVoiceError(CourseError):
     """Kokoro is not installed or not whole, or does not know the voice."""
 
 

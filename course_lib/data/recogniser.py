@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib.errors import CourseError
 from course_lib.sound.segments import LONGEST_SECONDS, PIECE_SECONDS
 
 
@@ -25,7 +26,7 @@ class Word(NamedTuple):
     confidence: float
 
 
-class NoWordTimesError(ValueError):
+class NoWordTimesError(CourseError):
     """A recogniser that cannot say when a word was spoken."""
 
 

@@ -1,8 +1,11 @@
 """Which speech to train and validate on, as fields of a config: what the trainings that hear something have in common."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt
 
 from course_lib.compute import Precision
+from course_lib.config import PathName
 from course_lib.training.settings import TrainSettings
 
 
@@ -12,8 +15,9 @@ class SpeechTrainSettings(TrainSettings):
     `skip_bad` leaves out rows without a file or a text, and says how many.
     """
 
-    train_splits: list[str] = Field(["train"], min_length=1)
-    validation_split: str = "dev"
+    train_splits: list[PathName] = Field(["train"], min_length=1)
+    monitor: Literal["wer", "cer", "loss"] = "wer"
+    validation_split: PathName = "dev"
     train_clips: PositiveInt | None = None
     validation_clips: PositiveInt | None = None
     skip_bad: bool = False

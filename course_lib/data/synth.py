@@ -23,7 +23,8 @@ from tqdm.auto import tqdm
 from course_lib.data.augment import augment, set_level
 from course_lib.data.grammar import draw_utterance, load_grammar
 from course_lib.data.voices import ESPEAK_RATE, TEST_VOICES, TRAIN_VOICES, espeak
-from course_lib.files import cache_folder, write_beside
+from course_lib.errors import CourseError
+from course_lib.files import cache_folder, changed_files, read_manifest, write_beside, write_manifest
 from course_lib.sound.audio import SAMPLE_RATE, save_wav
 
 SPLITS = {"train": 24_000, "words": 12_000, "train-clean": 24_000, "dev": 300, "test": 400}
@@ -64,7 +65,7 @@ class Line:
 def write_script(split: str, clips: int, seed: int = 0) -> list[Line]:
     """Draw sentences and cast voices for a split; no text occurs twice in dev or in test."""
     if split not in SPLITS:
-        raise ValueError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
+        raise CourseError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
     base = split.partition("-")[0]
     rng = random.Random(f"{seed} {base} script")
     voices = TEST_VOICES if base == "test" else TRAIN_VOICES
@@ -100,7 +101,7 @@ def speak_line(line: Line, split: str, seed: int = 0) -> Float[np.ndarray, " sam
 def make_corpus(folder: Path, split: str, clips: int, seed: int = 0, workers: int | None = None) -> Path:
     """Speak a whole split into `folder` (wav/ and asr.csv) and return the path of its asr.csv.
 
-    asr.csv is written last, so a folder that has one is complete.
+    asr.csv and then the manifest are written last, so a folder that has both is complete.
     """
     (folder / "wav").mkdir(parents=True, exist_ok=True)
     speak = partial(_speak_to_file, folder=folder, split=split, seed=seed)
@@ -109,16 +110,50 @@ def make_corpus(folder: Path, split: str, clips: int, seed: int = 0, workers: in
         spoken = pool.map(speak, script, chunksize=25)
         rows = list(tqdm(spoken, total=clips, desc=f"speaking {split}", unit="clip"))
     write_csv(rows, folder / "asr.csv")
+    write_manifest(folder, ["asr.csv", *(row.audio_path for row in rows)], clips=clips, seed=seed, corpus=CORPUS_VERSION)
+    return folder / "asr.csv"
+
+
+def mend_corpus(folder: Path, split: str, clips: int, seed: int = 0) -> Path:
+    """The asr.csv of a corpus that is there; what is not as its manifest says is named, and spoken again.
+
+    One that was made before there were manifests gets its own, if it has as many clips as it should.
+    """
+    about = {"clips": clips, "seed": seed, "corpus": CORPUS_VERSION}
+    try:
+        manifest = read_manifest(folder)
+    except CourseError:
+        manifest = {"clips": 0, "files": {}}
+    if manifest is None:
+        with (folder / "asr.csv").open(encoding="utf-8", newline="", errors="replace") as file:
+            names = [row.get("audio_path") or "" for row in csv.DictReader(file)]
+        manifest = {"clips": len(names), "files": {}}
+        if len(names) == clips and all((folder / name).is_file() for name in names):
+            write_manifest(folder, ["asr.csv", *names], **about)
+            return folder / "asr.csv"
+    changed = changed_files(folder, manifest)
+    if manifest.get("clips") == clips and manifest["files"] and not changed:
+        return folder / "asr.csv"
+    named = ", ".join(changed[:5]) + (" …" if len(changed) > 5 else "")
+    print(f"{folder}: damaged ({named or f'not the {clips:,} clips that it should have'}); spoken again")
+    if not changed or "asr.csv" in changed:
+        return make_corpus(folder, split, clips, seed)
+    for line in write_script(split, clips, seed):
+        if f"wav/{split}-{line.number:05d}.wav" in changed:
+            _speak_to_file(line, folder, split, seed)
+    write_manifest(folder, manifest["files"], **about)
     return folder / "asr.csv"
 
 
 def ensure_split(split: str, clips: int | None = None, seed: int = 0) -> Path:
     """The asr.csv of a synthetic split, from the cache if it was made before."""
+    if split not in SPLITS:
+        raise CourseError(f"no split named {split!r}; there are {', '.join(SPLITS)}")
     clips = clips or SPLITS[split]
     folder = cache_folder() / "speech" / f"v{CORPUS_VERSION}-seed{seed}" / f"{split}-{clips}"
     if not (folder / "asr.csv").is_file():
-        make_corpus(folder, split, clips, seed)
-    return folder / "asr.csv"
+        return make_corpus(folder, split, clips, seed)
+    return mend_corpus(folder, split, clips, seed)
 
 
 def write_csv(rows: list[Clip], path: Path) -> None:

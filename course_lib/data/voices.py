@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from course_lib.errors import CourseError
 from course_lib.files import cache_folder, make_folder
 
 ESPEAK_RATE = 22_050
@@ -63,7 +64,7 @@ class _Event(ctypes.Structure):
 _WORD_EVENT = 1
 
 
-class EspeakError(RuntimeError):
+class EspeakError(CourseError):
     """espeak-ng could not start or does not know the voice."""
 
 

@@ -21,10 +21,11 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from course_lib.compute import Precision, autocast, resolve_precision
+from course_lib.errors import CourseError
 from course_lib.sound.mel import MelRecipe
 
 
-class EncoderError(ValueError):
+class EncoderError(CourseError):
     """An encoder that cannot be loaded, or input that it cannot take."""
 
 

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -21,8 +22,12 @@ from torch import Tensor, nn
 from course_lib.compute import Precision
 from course_lib.encoder.base import EncoderConfig, EncoderError, Padded, SpeechEncoder, real_frames
 from course_lib.encoder.positions import sinusoidal_positions
+from course_lib.files import refuse_changed
 from course_lib.sound.mel import WHISPER_MEL_RECIPE, whisper_log_mel
 from course_lib.sound.shape_table import frames_after
+
+if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
+    import transformers
 
 POSITIONS = "embed_positions.weight"
 """The one table that nobody trained: a formula says its 1.5 MB, so the course does not ship them."""
@@ -67,7 +72,12 @@ class WhisperEncoder(SpeechEncoder):
         from course_lib.huggingface import transformers
 
         config_file, weights_file = locate_whisper(str(name_or_folder))
-        config = transformers.WhisperConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
+        refuse_changed(config_file.parent)
+        try:
+            config = transformers.WhisperConfig.from_dict(json.loads(config_file.read_text(encoding="utf-8")))
+            _refuse_impossible(config)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise EncoderError(f"{config_file}: no config of a Whisper ({error}). Copy or download it again.") from error
         with torch.device("meta"):
             whisper = transformers.models.whisper.modeling_whisper.WhisperEncoder(config)
         whisper.load_state_dict(encoder_tensors(weights_file, whisper.state_dict()), assign=True)
@@ -105,8 +115,10 @@ class WhisperEncoder(SpeechEncoder):
         return Padded(self.whisper.layer_norm(hidden) * real[:, :, None], counts)
 
 
-def locate_whisper(name: str) -> tuple[Path, Path]:
+def locate_whisper(name: str, fetch: bool = True) -> tuple[Path, Path] | None:
     """Find `config.json` and `model.safetensors` in a folder, or fetch them if the name can only be a Hub id.
+
+    Without `fetch`, a Hub id is believed, and None.
 
     Raises `EncoderError` that names the folder or the id, and what is missing.
     """
@@ -120,7 +132,7 @@ def locate_whisper(name: str) -> tuple[Path, Path]:
     # "data/models" is spelled like a Hub id; an existing folder "data" shows what was meant.
     if not _HUB_ID.fullmatch(name) or folder.parent.is_dir():
         raise EncoderError(f"{name}: no folder seen from {Path.cwd()}, nor a Hub id like openai/whisper-base.")
-    return _download(name)
+    return _download(name) if fetch else None
 
 
 def encoder_tensors(weights_file: Path, wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -138,10 +150,24 @@ def encoder_tensors(weights_file: Path, wanted: Mapping[str, Tensor]) -> dict[st
                 if POSITIONS in wanted:
                     found.setdefault(POSITIONS, sinusoidal_positions(*wanted[POSITIONS].shape).half().float())
                 if {name: tensor.shape for name, tensor in found.items()} == shapes:
-                    return found
-    except SafetensorError as error:
+                    break
+            else:
+                raise EncoderError(f"{weights_file}: holds no Whisper encoder that fits the config.json beside it.")
+    except (SafetensorError, OSError, RuntimeError) as error:
         raise EncoderError(f"{weights_file}: damaged ({error}). Copy or download it again.") from error
-    raise EncoderError(f"{weights_file}: holds no Whisper encoder that fits the config.json beside it.")
+    for name, tensor in found.items():
+        if not torch.isfinite(tensor).all():
+            raise EncoderError(f"{weights_file}: {name} holds NaN or Inf. Copy or download it again.")
+    return found
+
+
+def _refuse_impossible(config: "transformers.WhisperConfig") -> None:
+    """Raise ValueError for sizes that no Whisper has, before any memory is taken for them."""
+    sizes = {name: getattr(config, name) for name in ("d_model", "encoder_layers", "encoder_attention_heads", "num_mel_bins",
+             "max_source_positions", "encoder_ffn_dim")}  # fmt: skip
+    wrong = [name for name, size in sizes.items() if type(size) is not int or not 1 <= size <= 20_000]
+    if wrong or sizes["d_model"] % sizes["encoder_attention_heads"]:
+        raise ValueError(f"impossible sizes: {', '.join(wrong or ['encoder_attention_heads'])}")
 
 
 def _download(hub_id: str) -> tuple[Path, Path]:

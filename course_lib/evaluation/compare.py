@@ -13,6 +13,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from course_lib.errors import CourseError
 from course_lib.sound.plots import INK, SOFT
 from course_lib.text.metrics import (
     ErrorCounts,
@@ -23,6 +24,10 @@ from course_lib.text.metrics import (
     resample_rates,
     word_error_rate,
 )
+
+
+class TranscriptsError(CourseError):
+    """Stored transcripts that cannot be used, or compared."""
 
 
 @dataclass(frozen=True)
@@ -74,21 +79,50 @@ class Difference:
     p_value: float
 
 
-def load_run(path: Path, name: str | None = None) -> SystemRun:
+def load_run(path: Path, name: str | None = None, split: str | None = None) -> SystemRun:
     """Read stored transcripts: a JSON list of rows, or an object that has one under "transcripts".
 
-    The run is called `name`, else as the file says, else as the file is called. Raises ValueError for any other content.
+    The run is called `name`, else as the file says, else as the file is called. Raises TranscriptsError for any other content,
+    and for transcripts of another split than `split`, where the file says which.
     """
-    stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    try:
+        stored = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TranscriptsError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise TranscriptsError(f"{path}: not JSON ({str(error)[:100]}). evaluate writes it with --transcripts.") from error
     about, rows = (stored, stored.get("transcripts")) if isinstance(stored, dict) else ({}, stored)
+    if split and about.get("split", split) != split:
+        raise TranscriptsError(f"{path}: transcripts of {about['split']}, not of {split}. Name the --split that they are of.")
     wanted = ("voice", "reference", "hypothesis")
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{path}: no transcripts in it; evaluate writes them with --transcripts or --output")
+        raise TranscriptsError(f"{path}: no transcripts in it; evaluate writes them with --transcripts or --output")
     for number, row in enumerate(rows):
         if not isinstance(row, dict) or not all(isinstance(row.get(key), str) for key in wanted):
-            raise ValueError(f"{path}: row {number} needs the texts {', '.join(wanted)}; it is {str(row)[:60]}")
+            raise TranscriptsError(f"{path}: row {number} needs the texts {', '.join(wanted)}; it is {str(row)[:60]}")
+        sure = row.get("confidence")
+        if sure is not None and not (isinstance(sure, int | float) and 0 <= sure <= 1):
+            raise TranscriptsError(f"{path}: row {number} has the confidence {sure!r:.40}; it lies between 0 and 1")
     columns = [[row[key] for row in rows] for key in wanted]
-    return SystemRun(name or about.get("system") or Path(path).stem, *columns, [row.get("confidence") for row in rows])
+    called = name or about.get("system") or Path(path).stem
+    if not isinstance(called, str):
+        raise TranscriptsError(f"{path}: its system is called {called!r:.40}, no text. Name it yourself: NAME=FILE.json")
+    return SystemRun(called, *columns, [row.get("confidence") for row in rows])
+
+
+RESERVED_NAMES = {"comparison"}
+"""`write_comparison` has files of these names of its own."""
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """Raise TranscriptsError for names of systems that are given twice, or that cannot be the name of a file."""
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise TranscriptsError(f"two systems are called {', '.join(twice)}; name a file yourself: NAME=FILE.json")
+    for name in names:
+        odd = any(ord(letter) < 32 or letter in '/\\:*?"<>|' for letter in name)
+        if odd or not name.strip(". ") or name in RESERVED_NAMES or len(name.encode("utf-8", "replace")) > 200:
+            raise TranscriptsError(f"no system can be called {name[:60]!r}, for its transcripts are kept in NAME.json")
 
 
 def measure(name: str, split: str, references: list[str], hypotheses: list[str], rtf: float | None) -> Report:
@@ -181,7 +215,7 @@ def draw_comparison(reports: Sequence[Report], differences: dict[str, Difference
         if report.system in differences:
             said = describe_difference(differences[report.system])
             axes.annotate(said, (1.02, place), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    axes.set_yticks(range(len(reports)), [report.system for report in reports])
+    axes.set_yticks(range(len(reports)), [report.system for report in reports], parse_math=False)
     axes.set(xlabel="WER, percent, with its 95 % interval", ylim=(len(reports) - 0.5, -0.5))
     _scale(axes, reports)
     axes.grid(axis="x", color="#e3e8ed")
@@ -218,19 +252,17 @@ def _scale(axes: Axes, reports: Sequence[Report]) -> None:
 
 
 def _refuse_other_clips(runs: Sequence[SystemRun]) -> None:
-    first, names = runs[0], [run.system for run in runs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f"two systems are called {', '.join(twice)}; name a file yourself: NAME=FILE.json")
+    first = runs[0]
+    refuse_names([run.system for run in runs])
     for run in runs[1:]:
         if len(run.references) != len(first.references):
-            raise ValueError(
+            raise TranscriptsError(
                 f"{first.system} has {len(first.references)} clips, {run.system} {len(run.references)}: "
                 "only systems that heard the same clips can be compared"
             )
         other = next((i for i, pair in enumerate(zip(first.references, run.references, strict=True)) if len(set(pair)) > 1), -1)
         if other >= 0:
-            raise ValueError(
+            raise TranscriptsError(
                 f"clip {other} is {first.references[other]!r} for {first.system} and {run.references[other]!r} for "
                 f"{run.system}: only systems that heard the same clips, in the same order, can be compared"
             )

@@ -1,5 +1,6 @@
 """A recogniser and a split → transcripts; transcripts → a report for people, and files that keep it."""
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from course_lib.data.datasets import Example
 from course_lib.data.long_audio import transcribe_clips
 from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.errors import CourseError
 from course_lib.evaluation.compare import Difference, Report, SystemRun, comparison_table, draw_comparison
 from course_lib.files import save_json
 from course_lib.sound.audio import SAMPLE_RATE, load_audio
@@ -57,11 +59,27 @@ def report_fields(report: Report, differences: dict[str, Difference]) -> dict[st
     return {name: round(value, 5) if isinstance(value, float) else value for name, value in fields.items()}
 
 
+def _refuse_other_split(folder: Path, names: Sequence[str], split: str) -> None:
+    """Raise CourseError if a comparison of another split, or a file that is none of ours, would be written over."""
+    there = [name for name in names if (folder / name).exists()]
+    if not there:
+        return
+    try:
+        known = json.loads((folder / "comparison.json").read_text(encoding="utf-8"))["split"]
+    except (OSError, ValueError, KeyError, TypeError):
+        known = None
+    if known != split:
+        what = f"the comparison of {known}" if known else "files that evaluate did not write"
+        raise CourseError(f"{folder}: holds {what} ({', '.join(there)}). Name another --output.")
+
+
 def write_comparison(
     folder: Path, runs: Sequence[SystemRun], reports: Sequence[Report], differences: dict[str, Difference], command: str
 ) -> None:
     """Write comparison.md, comparison.json and comparison.png, and each system's transcripts as NAME.json, into a folder."""
     split = reports[0].split
+    names = ["comparison.md", "comparison.json", "comparison.png", *(f"{run.system}.json" for run in runs)]
+    _refuse_other_split(folder, names, split)
     folder.mkdir(parents=True, exist_ok=True)
     table = comparison_table(reports, differences)
     (folder / "comparison.md").write_text(f"`{command}`\n\n{table}\n", encoding="utf-8")

@@ -8,6 +8,7 @@ how unlikely it finds what was said (nats a letter). The second needs no decodin
 
 import argparse
 import re
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +19,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib.data.checks import fault_of_clip
 from course_lib.data.datasets import read_people
 from course_lib.data.natural import NATURAL_RATE, kokoro, kokoro_phonemes
 from course_lib.data.voices import ESPEAK_RATE, espeak
+from course_lib.errors import run_command
 from course_lib.evaluation.whisper_zero_shot import WhisperZeroShot, load_whisper_zero_shot
 from course_lib.sound.audio import SAMPLE_RATE, load_audio
 from course_lib.text.metrics import character_error_rate
@@ -111,10 +114,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--whisper", default="openai/whisper-base", help="folder or Hub id of a whole Whisper")
     parser.add_argument("--people", type=Path, help="a folder of recordings of people, to compare with")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out rows that cannot be used, and say how many")
     arguments = parser.parse_args()
+    people = read_people(arguments.people, arguments.skip_bad, fault_of_clip) if arguments.people else []
     whisper = load_whisper_zero_shot(arguments.whisper)
-    if arguments.people:
-        examples = [example for example in read_people(arguments.people) if " " in example.text]
+    if people:
+        examples = [example for example in people if " " in example.text]
         sounds = [load_audio(example.path) for example in examples]
         print(show(understand(whisper, "people", sounds, [example.text for example in examples])), flush=True)
     for voice in ESPEAK_VOICES:
@@ -130,4 +135,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main))

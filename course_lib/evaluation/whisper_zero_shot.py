@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from course_lib.data.recogniser import Recogniser, Transcript
+from course_lib.errors import CourseError
 from course_lib.files import find_model
 from course_lib.sound.audio import SAMPLE_RATE
 from course_lib.sound.mel import whisper_log_mel
@@ -45,7 +46,7 @@ class WhisperZeroShot(Recogniser):
         self.ids = {name: tokenizer.token_to_id(token) for name, token in SPECIAL.items()}
         missing = [SPECIAL[name] for name, token_id in self.ids.items() if token_id is None]
         if missing:
-            raise ValueError(f"this tokenizer has no {', '.join(missing)}; a multilingual Whisper is needed")
+            raise CourseError(f"this tokenizer has no {', '.join(missing)}; a multilingual Whisper is needed")
         self.model.generation_config = self._generation_config()
         self.longest_seconds = self.piece_seconds = 2 * model.config.max_source_positions / 100
 
@@ -66,7 +67,9 @@ class WhisperZeroShot(Recogniser):
         """30 s of log-mel, silence behind the sound; transformers puts the bins first. Raises ValueError beyond 30 s."""
         samples = 2 * self.model.config.max_source_positions * SAMPLE_RATE // 100
         if len(waveform) > samples:
-            raise ValueError(f"{len(waveform) / SAMPLE_RATE:.1f} s of sound; Whisper hears {samples / SAMPLE_RATE:g} s at once")
+            raise CourseError(
+                f"{len(waveform) / SAMPLE_RATE:.1f} s of sound; Whisper hears {samples / SAMPLE_RATE:g} s at once"
+            )
         padded = F.pad(waveform, (0, samples - len(waveform)))
         return whisper_log_mel(padded, bins=self.model.config.num_mel_bins).T
 
@@ -102,8 +105,19 @@ def load_whisper_zero_shot(name: str | Path = "openai/whisper-base", max_new_tok
     tokenizer_file = folder / "tokenizer.json"
     if folder.is_dir() and not tokenizer_file.is_file():
         raise FileNotFoundError(f"{folder}: no tokenizer.json here; name the folder of a whole Whisper, such as whisper-base")
-    tokenizer = Tokenizer.from_file(str(tokenizer_file)) if folder.is_dir() else Tokenizer.from_pretrained(str(name))
-    model = transformers.WhisperForConditionalGeneration.from_pretrained(find_model(str(name)))
+    try:
+        tokenizer = Tokenizer.from_file(str(tokenizer_file)) if folder.is_dir() else Tokenizer.from_pretrained(str(name))
+        model, found = transformers.WhisperForConditionalGeneration.from_pretrained(
+            find_model(str(name)), use_safetensors=True, trust_remote_code=False, output_loading_info=True
+        )
+    except Exception as error:  # whatever a foreign folder, or the Hub, may bring about
+        reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise CourseError(
+            f"{name}: not loaded ({reason[:200]}). Check the id, or name the folder of a whole Whisper."
+        ) from error
+    missing = {*found["missing_keys"]} - {"proj_out.weight"}
+    if missing or found["mismatched_keys"]:
+        raise CourseError(f"{name}: weights are missing, such as {min(missing, default='some')}. Name a whole Whisper.")
     return WhisperZeroShot(model, tokenizer, max_new_tokens)
 
 

@@ -16,23 +16,31 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, field_validator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, nn
 
 from course_lib.compute import Precision, autocast, set_seed
+from course_lib.config import PathName, save_config
 from course_lib.data.grammar import draw_utterance
-from course_lib.files import save_json
+from course_lib.files import save_json, write_manifest
 from course_lib.huggingface import transformers
 from course_lib.language_model.denoising import SILENCE, Corruption, Corruptor
 from course_lib.language_model.prompt import PROMPT, Row, build_row, generate_ids, label_loss, pad_rows
 from course_lib.text.metrics import word_error_rate
-from course_lib.training.settings import TrainSettings
+from course_lib.training.checkpoints import CheckpointError
+from course_lib.training.run_folder import claimed, holds_run, is_shipped, run_config
+from course_lib.training.settings import TrainSettings, refuse_too_large
 from course_lib.training.step import StepOutput
 from course_lib.training.trainer import Trainer
+
+CONFIG_NAME = "tiny_lm.yaml"
+MODEL_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+"""What a language model is read from."""
 
 END_OF_TEXT, PAD = "<|endoftext|>", "<|pad|>"
 
@@ -77,16 +85,24 @@ def build_model(
 class TinyLMConfig(TrainSettings):
     """How the shipped language model is made; `configs/tiny_lm.yaml`."""
 
-    output_folder: str = "data/models/tiny-danish-lm"
-    run_folder: str = "runs/tiny_lm"
-    vocab_size: PositiveInt = 512
-    hidden_size: PositiveInt = 256
+    output_folder: PathName = "runs/tiny-danish-lm"
+    run_folder: PathName = "runs/tiny_lm"
+    vocab_size: int = Field(512, ge=259, le=100_000)
+    hidden_size: int = Field(256, ge=8, multiple_of=8)
     layers: PositiveInt = 4
-    tokenizer_sentences: PositiveInt = 20_000
+    tokenizer_sentences: int = Field(20_000, ge=1, le=10_000_000)
     batches_per_epoch: PositiveInt = 500
+    monitor: Literal["denoising_wer"] = "denoising_wer"
     denoising_share: float = Field(0.8, ge=0, le=1)
-    dev_sentences: PositiveInt = 300
+    dev_sentences: int = Field(300, ge=1, le=100_000)
     precision: Precision = "auto"
+
+    @field_validator("layers")
+    @classmethod
+    def _can_be_trained(cls, layers: int, info) -> int:
+        width, tokens = info.data.get("hidden_size", 0), info.data.get("vocab_size", 0)
+        refuse_too_large(tokens * width + 11 * layers * width**2)
+        return layers
 
 
 @dataclass(frozen=True)
@@ -196,7 +212,23 @@ class DenoisingCheck:
 
 
 def train_tiny_lm(settings: TinyLMConfig, resume: bool = False) -> Path:
-    """Train tokenizer and model, and save them as a standard Hugging Face folder (fp16 safetensors)."""
+    """Train tokenizer and model, and save them as a standard Hugging Face folder (fp16 safetensors).
+
+    Raises CourseError for an output folder that comes with the course, or that holds a model already.
+    """
+    folder = Path(settings.output_folder)
+    if is_shipped(folder):
+        raise CheckpointError(
+            f"output_folder: {folder} is the course's own model, which everything here reads. Name another, and when it is "
+            f"good: python data/models/ship.py {TinyLMConfig.model_fields['output_folder'].default} {folder}"
+        )
+    if not resume and holds_run(folder):
+        raise CheckpointError(f"output_folder: {folder} holds a model already. Move it away, or name another folder.")
+    with claimed(Path(settings.run_folder), CONFIG_NAME, settings, resume):
+        return _train_tiny_lm(settings, resume)
+
+
+def _train_tiny_lm(settings: TinyLMConfig, resume: bool) -> Path:
     rng = random.Random(f"{settings.seed} tokenizer")
     sentences = [draw_utterance(rng, "train") for _ in range(settings.tokenizer_sentences)]
     tokenizer = train_tokenizer(sentences, settings.vocab_size)
@@ -209,9 +241,12 @@ def train_tiny_lm(settings: TinyLMConfig, resume: bool = False) -> Path:
     trainer = Trainer(tasks, batches, settings.batches_per_epoch, check, settings, Path(settings.run_folder))
     if resume:
         trainer.resume()
+    else:
+        save_config(settings, Path(settings.run_folder) / CONFIG_NAME)
     trainer.fit()
     folder = Path(settings.output_folder)
     tasks.llm.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     save_json(trainer.log, folder / "training_log.json")
+    write_manifest(folder, MODEL_FILES, config=run_config(settings), updates=trainer.progress.step)
     return folder

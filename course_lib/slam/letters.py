@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from course_lib.ctc.paths import greedy_decode
 from course_lib.encoder.base import Padded
+from course_lib.errors import CourseError
 from course_lib.language_model.denoising import LETTERS, SILENCE, letter_ids
 
 if TYPE_CHECKING:  # an annotation needs its name only; course_lib.huggingface says why that matters
@@ -43,7 +44,7 @@ class EmbeddingCtcHead(nn.Module):
         super().__init__()
         letters, vocabulary = letter_ids(tokenizer), tokenizer.get_vocab()
         if SILENCE not in vocabulary or len(letters) < len(LETTERS):
-            raise ValueError(
+            raise CourseError(
                 "ctc_warmup_epochs and ctc_weight: need a tokenizer with <|silence|> and all Danish letters; set both to 0"
             )
         self.symbols = ["", " ", *letters]

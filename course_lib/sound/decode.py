@@ -8,6 +8,8 @@ import contextlib
 import io
 import itertools
 import os
+import select
+import stat
 from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -18,6 +20,7 @@ import soundfile
 from einops import rearrange
 from jaxtyping import Float
 
+from course_lib.errors import CourseError
 from course_lib.sound.containers import missing_sound, mp3_states_length, wav_is_unfinished
 
 if TYPE_CHECKING:  # an annotation needs its name only; FFmpeg takes 70 ms to load, and a wav does without
@@ -32,11 +35,12 @@ _SLACK = {"MP3": 2 * 1152, "OGG": 2 * 8192}
 # Of aac, an mp4 may count the encoder's delay of 2112 samples and the padding at its end; a webm is off by one frame of opus.
 _SLACK_SECONDS = {"mov": 0.15, "matroska": 0.03}
 _BLOCK = 1 << 16
+_PIPE_SECONDS, _MOST_PIPED = 10, 1_000_000_000
 
 Blocks = Iterator[Float[np.ndarray, "_frames channels"]]
 
 
-class AudioError(ValueError):
+class AudioError(CourseError):
     """A recording that cannot be used: `name` says which, `reason` what is wrong, `advice` the way out."""
 
     def __init__(self, name: str, reason: str, advice: str = ""):
@@ -80,21 +84,42 @@ def open_recording(source: str | os.PathLike | bytes, name: str) -> Iterator[Rec
 
 def _open_stream(source: str | os.PathLike | bytes, name: str) -> BufferedIOBase:
     """Open a file or wrap bytes; refuse what is missing, a folder or has 0 bytes."""
-    if not isinstance(source, bytes):
-        path = Path(source)
-        if path.is_dir():
-            raise AudioError(name, "is a folder, not a file", "Name one recording inside it.")
-        if not path.exists():
-            raise AudioError(name, "no such file", f"Check the spelling; the search started in {Path.cwd()}.")
-    try:
-        stream = io.BytesIO(source) if isinstance(source, bytes) else path.open("rb")
-    except OSError as error:
-        raise AudioError(name, f"cannot be opened ({error.strerror})", "Check who may read it.") from error
+    if isinstance(source, bytes):
+        stream = io.BytesIO(source)
+    else:
+        try:
+            stream = _open_file(Path(source), name)
+        except FileNotFoundError as error:
+            raise AudioError(name, "no such file", f"Check the spelling; the search started in {Path.cwd()}.") from error
+        except ValueError as error:  # a zero byte in the name, which no file has
+            raise error if isinstance(error, AudioError) else AudioError(name, "no such file", "Check the name.") from error
+        except OSError as error:
+            raise AudioError(name, f"cannot be opened ({error.strerror})", "Check its name and who may read it.") from error
     if not stream.read(1):
         stream.close()
         raise AudioError(name, "empty, 0 bytes", "Record or download it again.")
     stream.seek(0)
     return stream
+
+
+def _open_file(path: Path, name: str) -> BufferedIOBase:
+    """Open a file; a pipe is read into memory, for its sound is looked at more than once."""
+    kind = path.stat().st_mode
+    if stat.S_ISDIR(kind):
+        raise AudioError(name, "is a folder, not a file", "Name one recording inside it.")
+    if stat.S_ISREG(kind):
+        return path.open("rb")
+    if not stat.S_ISFIFO(kind):
+        raise AudioError(name, "is a device or a socket, not a file", "Name a recording.")
+    pipe = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(pipe, "rb") as stream:
+        if not select.select([stream], [], [], _PIPE_SECONDS)[0]:
+            raise AudioError(name, f"is a pipe into which nothing came for {_PIPE_SECONDS} s", "Name a recording.")
+        os.set_blocking(pipe, True)
+        content = stream.read(_MOST_PIPED + 1)
+    if len(content) > _MOST_PIPED:
+        raise AudioError(name, f"is a pipe with more than {_MOST_PIPED:,} bytes", "Save it as a file first.")
+    return io.BytesIO(content)
 
 
 def _open_with_soundfile(stream: BufferedIOBase) -> soundfile.SoundFile | None:

@@ -17,6 +17,7 @@ from einops import einsum
 from jaxtyping import Float
 from torch import Tensor
 
+from course_lib.errors import CourseError
 from course_lib.sound.audio import SAMPLE_RATE, SHORTEST_SECONDS
 
 MelScale = Literal["slaney", "htk"]
@@ -115,7 +116,7 @@ def power_spectrogram(
     Raises `ValueError` for less than 0.1 s.
     """
     if len(waveform) < SHORTEST_SECONDS * SAMPLE_RATE:
-        raise ValueError(f"{len(waveform)} samples are too few for a spectrogram: at least 0.1 s (1600) are needed.")
+        raise CourseError(f"{len(waveform)} samples are too few for a spectrogram: at least 0.1 s (1600) are needed.")
     window = torch.hann_window(window_length, device=waveform.device)
     spectrum = torch.stft(
         waveform,
@@ -143,7 +144,7 @@ def whisper_log_mel(
     if pad_to_30_seconds:
         missing = WHISPER_SECONDS * SAMPLE_RATE - len(waveform)
         if missing < 0:
-            raise ValueError(f"{len(waveform) / SAMPLE_RATE:.2f} s cannot be padded to 30 s: cut the clip first.")
+            raise CourseError(f"{len(waveform) / SAMPLE_RATE:.2f} s cannot be padded to 30 s: cut the clip first.")
         waveform = F.pad(waveform, (0, missing))
     recipe = MelRecipe(WHISPER_MEL_RECIPE.name, bins, WHISPER_MEL_RECIPE.n_fft)
     return (recipe_log_mel(waveform, recipe) + 4.0) / 4.0

@@ -35,7 +35,7 @@ def show_sound(waveform: Float[Tensor, "samples"], title: str) -> None:
     """A player with its waveform beside it and a line of text: whatever your viewer shows, you see that there is sound."""
     _, axes = plt.subplots(figsize=(7, 1.4), dpi=80)
     plot_waveform(axes, waveform)
-    axes.set_title(title, fontsize=10)
+    axes.set_title(title, fontsize=10, parse_math=False)
     plt.show()
     print(f"{len(waveform) / SAMPLE_RATE:.2f} s, {len(waveform):,} samples, loudest {float(waveform.abs().max()):.2f}")
     display(Audio(waveform.numpy(), rate=SAMPLE_RATE))

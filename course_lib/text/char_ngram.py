@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
+from course_lib.errors import CourseError
 from course_lib.text.normalise import DANISH_CHARACTERS
 
 END = "\n"
@@ -112,4 +113,4 @@ class CharNgram:
     def _refuse_unknown(self, text: str) -> None:
         unknown = sorted(set(text) - set(self.symbols[:-1]))
         if unknown:
-            raise ValueError(f"this n-gram has no {unknown}\n  in the text {text!r}\nRun normalise() first.")
+            raise CourseError(f"this n-gram has no {unknown}\n  in the text {text!r}\nRun normalise() first.")

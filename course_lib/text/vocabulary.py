@@ -12,6 +12,7 @@ from typing import Protocol, runtime_checkable
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
+from course_lib.errors import CourseError
 from course_lib.files import write_beside
 from course_lib.text.normalise import DANISH_CHARACTERS
 
@@ -65,7 +66,7 @@ class CharVocabulary:
         """Write `text` as symbol ids, one a character. Raises ValueError naming every unknown character."""
         unknown = [character for character in dict.fromkeys(text) if character not in self._id_of]
         if unknown:
-            raise ValueError(self._refusal(unknown, text))
+            raise CourseError(self._refusal(unknown, text))
         return [self._id_of[character] for character in text]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -128,7 +129,7 @@ class SubwordVocabulary:
         """Write `text` as ids of pieces. Raises ValueError for letters that no piece has."""
         unknown = set(text) - set(DANISH_CHARACTERS)
         if unknown:
-            raise ValueError(f"no piece has {sorted(unknown)}\n  in the text {text!r}\nRun normalise() first.")
+            raise CourseError(f"no piece has {sorted(unknown)}\n  in the text {text!r}\nRun normalise() first.")
         return [index + 1 for index in self.tokenizer.encode(text).ids]
 
     def decode(self, ids: Sequence[int]) -> str:

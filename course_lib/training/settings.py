@@ -3,10 +3,19 @@
 import math
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from course_lib.config import Config
 from course_lib.training.optimizers import OptimizerName
+
+MOST_WEIGHTS = 300_000_000
+"""A model with more cannot be trained here: its weights, gradients and moments would take 16 bytes each, 5 GB."""
+
+
+def refuse_too_large(weights: int) -> None:
+    """Raise ValueError for more weights than a training can hold, before any memory is taken for them."""
+    if weights > MOST_WEIGHTS:
+        raise ValueError(f"makes a model of about {weights:,} weights; at most {MOST_WEIGHTS:,} can be trained here")
 
 
 class TrainSettings(Config):
@@ -19,7 +28,7 @@ class TrainSettings(Config):
     none. With `max_steps` above 0 the training ends after so many updates, and the learning rate is planned for them.
     """
 
-    batch_size: PositiveInt = 8
+    batch_size: int = Field(8, ge=1, le=100_000)
     gradient_accumulation_steps: PositiveInt = 4
     num_epochs: PositiveInt = 50
     max_steps: NonNegativeInt = 0
@@ -30,8 +39,8 @@ class TrainSettings(Config):
     patience: NonNegativeInt = 15
     min_delta: NonNegativeFloat = 0.005
     max_grad_norm: NonNegativeFloat = 1.0
-    seed: int = 0
-    num_threads: NonNegativeInt = 2
+    seed: int = Field(0, ge=0, lt=2**32)
+    num_threads: int = Field(2, ge=0, le=256)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     monitor: str = "wer"
     optimizer: OptimizerName = "adamw"

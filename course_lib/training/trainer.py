@@ -8,29 +8,41 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from course_lib.compute import set_seed
-from course_lib.files import remove_fragments, save_json
+from course_lib.errors import CourseError
+from course_lib.files import COURSE_VERSION, MANIFEST_NAME, remove_fragments, save_json, write_manifest
 from course_lib.training.checkpoints import (
+    CheckpointError,
+    checksum,
     load_state,
     load_weights,
     put_weights,
     random_state,
+    read_weights,
     restore_random_state,
     save_state,
     save_weights,
     trainable_weights,
 )
 from course_lib.training.optimizers import make_optimizer
+from course_lib.training.run_folder import (
+    BEST_NAME,
+    STATE_NAME,
+    locked,
+    refuse_other_config,
+    refuse_settings,
+    run_config,
+)
 from course_lib.training.settings import TrainSettings, learning_rate_factor
 
 
@@ -47,6 +59,10 @@ class Progress:
     seconds: float = 0.0
 
 
+class NotFiniteError(CourseError, FloatingPointError):
+    """A loss that is NaN or infinite."""
+
+
 class Trainer:
     """Train the weights of `model` that ask for gradients, on `batches_of(epoch)`.
 
@@ -55,6 +71,7 @@ class Trainer:
     The run folder gets best.safetensors, training_state.pt (all that `resume` needs, in one file), training_log.json and
     logs/train.log, and every `checkpoint_freq` updates the weights as `checkpoint_name`. `describe(batch)` gives the figures of
     the line that is printed every `report_interval` updates; `watch(step, figures)` hears of every update and validation.
+    At its end the weights, and the `belongings` that they need (names in the run folder), are noted with their checksums.
     """
 
     def __init__(
@@ -68,7 +85,9 @@ class Trainer:
         describe: Callable[[Any], str] | None = None,
         checkpoint_name: str = "step_{step}.safetensors",
         watch: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+        belongings: Sequence[str] = (),
     ):
+        refuse_settings(settings)
         if settings.num_threads:
             torch.set_num_threads(settings.num_threads)
         set_seed(settings.seed)
@@ -78,13 +97,14 @@ class Trainer:
         self.log = []
         self.describe = describe
         self.watch = watch
-        self.checkpoint_name = checkpoint_name
+        self.checkpoint_name, self.belongings, self.batches_per_epoch = checkpoint_name, belongings, batches_per_epoch
         self._reported = 0.0
-        remove_fragments(self.run_folder)
+        self._resumed, self._saved_step = False, 0
+        self._best_weights: dict[str, Tensor] = {}
         self.accelerator = _make_accelerator(settings, self.run_folder)
         batches_per_step = settings.gradient_accumulation_steps * self.accelerator.num_processes
         if batches_per_epoch < batches_per_step:
-            raise ValueError(
+            raise CourseError(
                 f"{batches_per_epoch} batches an epoch, {batches_per_step} needed for one update; "
                 "lower batch_size or gradient_accumulation_steps, or take more clips"
             )
@@ -98,7 +118,23 @@ class Trainer:
         self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
 
     def fit(self) -> Progress:
-        """Train until the epochs, the steps or the patience run out; the model ends with its best weights."""
+        """Train until the epochs, the steps or the patience run out; the model ends with its best weights.
+
+        Raises CheckpointError if the run folder holds a run that was not resumed, or if another training is in it.
+        """
+        if not self._resumed and self.has_checkpoint():
+            raise CheckpointError(f"{self.run_folder}: holds a run already. Resume it, or name another run_folder.")
+        with locked(self.run_folder):
+            try:
+                return self._fit()
+            except (KeyboardInterrupt, OSError) as stopped:
+                stopped.add_note(self._what_is_saved())
+                raise
+
+    def _fit(self) -> Progress:
+        remove_fragments(self.run_folder)
+        (self.run_folder / MANIFEST_NAME).unlink(missing_ok=True)
+        self._mend_best()
         started = time.monotonic() - self.progress.seconds
         self._reported = self.progress.seconds
         # Seldom: in a notebook every refresh is several messages, and a client that drops them (at 1,000) waits for ever.
@@ -107,26 +143,46 @@ class Trainer:
                 self._train_epoch(bar, started)
         if not self.log or self.log[-1]["step"] != self.progress.step:
             self._validate(started)
-        load_weights(self.accelerator.unwrap_model(self.model), self.run_folder / "best.safetensors")
+        if not math.isfinite(self.progress.best):
+            raise NotFiniteError(f"{self.settings.monitor} was never a number; lower lr or use fp32 (precision: fp32)")
+        save_json(self.log, self.run_folder / "training_log.json")
+        load_weights(self.accelerator.unwrap_model(self.model), self.run_folder / BEST_NAME)
+        if self.accelerator.is_main_process:
+            kept = [name for name in (BEST_NAME, *self.belongings) if (self.run_folder / name).is_file()]
+            about = {"updates": self.progress.step, "batches_an_epoch": self.batches_per_epoch}
+            write_manifest(self.run_folder, kept, **about, config=run_config(self.settings), data=self._data_key())
         self.accelerator.end_training()
         return self.progress
 
     def has_checkpoint(self) -> bool:
         """Whether the run folder has something to resume from."""
-        return (self.run_folder / "training_state.pt").is_file()
+        return (self.run_folder / STATE_NAME).is_file()
 
     def resume(self) -> None:
-        """Go on from the last checkpoint of the run folder, as if the run had never stopped."""
-        path = self.run_folder / "training_state.pt"
+        """Go on from the last checkpoint of the run folder, as if the run had never stopped.
+
+        Raises CheckpointError for a folder that has none, for files that are damaged or another model's, and for a run of
+        other settings or other clips; the folder is left as it is.
+        """
+        path = self.run_folder / STATE_NAME
         if not self.has_checkpoint():
-            raise FileNotFoundError(f"{path}: nothing to resume; start without --resume")
+            raise CheckpointError(f"{path}: nothing to resume; start without --resume")
         state = load_state(path)
+        missing = {*"weights best_weights optimizer schedule progress random log config data".split()} - state.keys()
+        if missing:
+            raise CheckpointError(f"{path}: not the state of a training of this course; it has no {', '.join(sorted(missing))}")
+        refuse_other_config(state["config"], self.settings, path)
+        if state["data"] != self._data_key():
+            advice = "Give it the data that it began with, or start afresh in another run_folder."
+            raise CheckpointError(f"{path}: begun with other clips or texts than there are now, so it cannot go on. {advice}")
         put_weights(self.accelerator.unwrap_model(self.model), state["weights"], str(path))
+        progress = Progress(**state["progress"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
-        self.progress = Progress(**state["progress"])
+        self.progress, self.log, self._saved_step = progress, state["log"], progress.step
+        self._best_weights = state["best_weights"]
         restore_random_state(state["random"])
-        self.log = state["log"]
+        self._resumed = True
 
     def save_checkpoint(self) -> None:
         """Write everything `resume` needs, in one file: a run killed between two would resume as neither."""
@@ -134,9 +190,33 @@ class Trainer:
             return
         state = {"optimizer": self.optimizer.state_dict(), "schedule": self.schedule.state_dict()}
         state |= {"progress": asdict(self.progress), "random": random_state(), "log": self.log}
+        state["best_weights"] = self._best_weights
         state["weights"] = trainable_weights(self.accelerator.unwrap_model(self.model))
+        state |= {"config": run_config(self.settings), "data": self._data_key(), "course": COURSE_VERSION}
         save_json(self.log, self.run_folder / "training_log.json")
-        save_state(state, self.run_folder / "training_state.pt")
+        save_state(state, self.run_folder / STATE_NAME)
+        self._saved_step = self.progress.step
+
+    def _data_key(self) -> str:
+        """What the batches are made of, where they can say it."""
+        return getattr(self.batches_of, "fingerprint", "")
+
+    def _mend_best(self) -> None:
+        """The best weights of a resumed run stand in its state as well: their file is written anew if it is not theirs."""
+        if not self._best_weights or not self.accelerator.is_main_process:
+            return
+        try:
+            is_theirs = checksum(read_weights(self.run_folder / BEST_NAME)) == checksum(self._best_weights)
+        except CheckpointError as error:
+            tqdm.write(f"{error}\nIt is written again from {STATE_NAME}.")
+            is_theirs = False
+        if not is_theirs:
+            save_weights(self._best_weights, self.run_folder / BEST_NAME)
+
+    def _what_is_saved(self) -> str:
+        if not self._saved_step:
+            return f"No checkpoint was written yet, {self.run_folder} can be used again."
+        return f"{self.run_folder} holds the run up to update {self._saved_step:,}; go on with --resume."
 
     def _train_epoch(self, bar: tqdm, started: float) -> None:
         """One pass over the data; a last group too small for a whole update is left for the next epoch's shuffle."""
@@ -174,7 +254,7 @@ class Trainer:
             loss += output.loss.item() / len(batches)
             correct, labels = correct + output.correct_tokens, labels + output.label_tokens
         if not math.isfinite(loss):
-            raise FloatingPointError(f"step {self.progress.step}: loss is {loss}; lower lr or use fp32 (precision: fp32)")
+            raise NotFiniteError(f"step {self.progress.step}: loss is {loss}; lower lr or use fp32 (precision: fp32)")
         self.accelerator.clip_grad_norm_(self.trained, self.settings.max_grad_norm or math.inf)
         self.optimizer.step()
         self.schedule.step()
@@ -186,7 +266,7 @@ class Trainer:
         figures = {**(train_figures or {}), **self.validate(), "lr": self.schedule.get_last_lr()[0]}
         self.progress.seconds = time.monotonic() - started
         if self.settings.monitor not in figures:
-            raise ValueError(f"monitor: {self.settings.monitor!r} is not measured; choose from {', '.join(figures)}")
+            raise CourseError(f"monitor: {self.settings.monitor!r} is not measured; choose from {', '.join(figures)}")
         value = figures[self.settings.monitor]
         floor = self.progress.best - self.settings.min_delta
         self.progress.stale_validations = 0 if value < floor else self.progress.stale_validations + 1
@@ -198,8 +278,12 @@ class Trainer:
         if value < self.progress.best:
             self.progress.best = value
             self.progress.best_step = self.progress.step
-            self._save("best.safetensors")
+            weights = trainable_weights(self.accelerator.unwrap_model(self.model))
+            self._best_weights = {name: weight.clone() for name, weight in weights.items()}
+        # Killed in between, the state has the best weights, and `_mend_best` writes their file.
         self.save_checkpoint()
+        if self.progress.best_step == self.progress.step:
+            self._save(BEST_NAME)
 
     def _report(self, batch: Any, started: float) -> None:
         """Print where the training stands, with seconds a step since the last such line."""
@@ -244,12 +328,6 @@ def _make_accelerator(settings: TrainSettings, run_folder: Path) -> Accelerator:
     """Precision is the model's business (the projector stays in fp32), so Accelerate is told to leave it alone."""
     tracker = None if settings.tracker == "none" else settings.tracker
     accelerator = Accelerator(cpu=settings.device == "cpu", log_with=tracker, project_dir=run_folder, mixed_precision="no")
-    # Accelerate passes over a tracker that is not installed, and says nothing.
-    if tracker and not accelerator.log_with:
-        raise ModuleNotFoundError(
-            f"tracker: {tracker} is not installed; pip install {tracker}, or set tracker: none "
-            "(logs/train.log and training_log.json are written in any case)"
-        )
     if tracker:
         # TensorBoard takes numbers and text, and refuses lists.
         values = settings.model_dump().items()

@@ -64,7 +64,16 @@ def _draw_box(axes, start: int, end: int, row: int, symbol: str) -> None:
     colour, ink = ("white", "#8a8a8a") if symbol == "_" else (SOFT, INK)
     box = FancyBboxPatch((start + 0.08, row), end - start - 0.16, 0.7, "round,pad=0,rounding_size=0.08", fc=colour, ec=ink)
     axes.add_patch(box)
-    axes.text((start + end) / 2, row + 0.35, "␣" if symbol == " " else symbol, ha="center", va="center", color=ink, fontsize=13)
+    axes.text(
+        (start + end) / 2,
+        row + 0.35,
+        "␣" if symbol == " " else symbol,
+        ha="center",
+        va="center",
+        color=ink,
+        fontsize=13,
+        parse_math=False,
+    )
 
 
 def _draw_funnel(axes, start: int, end: int, top: float, bottom: float) -> None:

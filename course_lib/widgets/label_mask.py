@@ -233,7 +233,9 @@ def _draw_box(axes: Axes, t: int, bottom: float, kind: Kind | None, text: str) -
     fill, _, hatch = LOOKS[kind] if kind else ("white", "", "")
     shade = {"facecolor": "white" if kind == "padding" else fill, "edgecolor": "#5b6b7b", "hatch": hatch}
     axes.add_patch(Rectangle((t - 0.5, bottom), 1, 1, linewidth=0.5, **shade))
-    axes.text(t, bottom + 0.5, text, rotation=90 if len(text) > 1 else 0, ha="center", va="center", fontsize=6)
+    axes.text(
+        t, bottom + 0.5, text, rotation=90 if len(text) > 1 else 0, ha="center", va="center", fontsize=6, parse_math=False
+    )
 
 
 def _input_in_words(row: InspectedRow, t: int) -> str:

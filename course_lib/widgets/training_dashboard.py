@@ -5,6 +5,7 @@ because drawing takes as long as an update.
 """
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -72,8 +73,9 @@ def _draw_losses(axes: Axes, history: History, deaf_loss: float | None) -> None:
             axes.plot(*zip(*points, strict=True), style, color=INK, markersize=3, linewidth=1.1, label=label)
     if deaf_loss is not None:
         axes.axhline(deaf_loss, color="#808080", linewidth=4, alpha=0.35, zorder=0, label="the deaf level")
-    tallest = max([row.get("loss_another", row["loss"]) for row in history.validations if "loss" in row], default=1.0)
-    axes.set(ylabel="loss of a token (nats)", ylim=(0, 1.5 * max(tallest, deaf_loss or 0.0)))
+    levels = [row.get("loss_another", row["loss"]) for row in history.validations if "loss" in row]
+    tallest = max([*filter(math.isfinite, [*levels, deaf_loss or 0.0])], default=0.0)
+    axes.set(ylabel="loss of a token (nats)", ylim=(0, 1.5 * (tallest or 1.0)))
 
 
 def _draw_rates(axes: Axes, validations: list[Figures]) -> None:
@@ -83,7 +85,7 @@ def _draw_rates(axes: Axes, validations: list[Figures]) -> None:
     forced = [(row["step"], 100 - 100 * row["token_accuracy"]) for row in validations if "token_accuracy" in row]
     if forced:
         axes.plot(*zip(*forced, strict=True), "s--", color="#808080", markersize=3, label="wrong tokens, shown the right start")
-    axes.set(ylabel="percent", ylim=(0, 1.4 * max([100.0, *percent])))
+    axes.set(ylabel="percent", ylim=(0, 1.4 * max([100.0, *filter(math.isfinite, percent)])))
 
 
 def describe_training(history: History, total_steps: int) -> str:

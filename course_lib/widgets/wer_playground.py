@@ -85,8 +85,8 @@ def draw_table(axes: Axes, reference: list[str], hypothesis: list[str], walk: bo
             fill = "#b8c4d0" if (i, j) in passed else "white"
             axes.add_patch(Rectangle((j - 0.5, i - 0.5), 1, 1, facecolor=fill, edgecolor="#888888", linewidth=0.6))
             axes.text(j, i, str(cost), ha="center", va="center", weight="bold" if (i, j) in passed else "normal")
-    axes.set_xticks(range(len(table[0])), ["(nothing)", *hypothesis])
-    axes.set_yticks(range(len(table)), ["(nothing)", *reference])
+    axes.set_xticks(range(len(table[0])), ["(nothing)", *hypothesis], parse_math=False)
+    axes.set_yticks(range(len(table)), ["(nothing)", *reference], parse_math=False)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
     axes.set(xlabel="written", ylabel="said", xlim=(-0.5, len(table[0]) - 0.5), ylim=(len(table) - 0.5, -0.5), aspect=0.5)
@@ -101,7 +101,7 @@ def draw_playground(reference: str, hypothesis: str) -> Figure:
     (words,) = error_counts(reference, hypothesis)
     (characters,) = error_counts(reference, hypothesis, "char")
     rates = f"WER {words.rate:.1%}   CER {characters.rate:.1%}"
-    upper.text(0, 1, f"{align(rows, columns)}\n\n{rates}", va="top", family="monospace")
+    upper.text(0, 1, f"{align(rows, columns)}\n\n{rates}", va="top", family="monospace", parse_math=False)
     upper.axis("off")
     draw_table(lower, rows, columns)
     return figure
@@ -125,6 +125,9 @@ class WERPlayground(Demo):
         twin_text = f'Live in JupyterLab: type what was said and what was written. Here, "{reference}" and "{hypothesis}".'
         switches = ipywidgets.HBox([self.unit, self.normalised])
         children = [self.reference, self.hypothesis, switches, self.scores, self.alignment, self.table]
+        if max(len(reference), len(hypothesis)) > MOST_CHARACTERS:
+            reference, hypothesis = "too long to draw", f"more than {MOST_CHARACTERS} characters"
+            twin_text = f"Too long to draw: up to {MOST_CHARACTERS} characters a line."
         super().__init__(children, figure_to_png(draw_playground(reference, hypothesis)), twin_text)
 
     def _on_change(self, change) -> None:

@@ -3,6 +3,7 @@
 import copy
 import csv
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,7 +110,7 @@ def test_all_bad_rows_are_listed_at_once_with_row_file_and_reason(bad_table):
         ["row", "3", "nowhere.wav", "no such file"],
         ["row", "4", "1.wav", "transcription is empty"],
         ["row", "6", "wav", "no such file"],
-        ["row", "7", "2.wav", "transcription is empty"],
+        ["row", "7", "2.wav", "has 1 of 2 columns"],
     ]
     assert lines[5:] == ["Fix or remove these rows, or pass --skip-bad to leave them out."]
 
@@ -126,13 +127,22 @@ def test_of_many_bad_rows_twenty_are_listed_and_the_rest_counted(folder):
     assert "1,500 of 1,500 rows" in message
     assert "x19.wav" in message
     assert "x20.wav" not in message
-    assert "… and 1,480 more" in message
+    assert "… and 1,480 more; all are in " in message
+    listed = Path(message.rpartition("all are in ")[2].splitlines()[0])
+    assert len(listed.read_text(encoding="utf-8").splitlines()) == 1_500
 
 
 def test_skip_bad_leaves_the_bad_rows_out_and_says_how_many(bad_table, capsys):
     examples = read_asr_csv(bad_table, skip_bad=True)
     assert [(example.path.name, example.text) for example in examples] == [("0.wav", "en hat"), ("2.wav", "øl")]
-    assert capsys.readouterr().out == f"{bad_table}: 4 of 6 rows left out: no file or no text\n"
+    said, _, listed = capsys.readouterr().out.strip().rpartition(" ")
+    assert said == f"{bad_table}: 4 of 6 rows left out, listed with their reasons in"
+    assert [line.split("\t")[::2] for line in Path(listed).read_text(encoding="utf-8").splitlines()] == [
+        ["3", "no such file"],
+        ["4", "transcription is empty"],
+        ["6", "no such file"],
+        ["7", "has 1 of 2 columns"],
+    ]
     assert load_examples(str(bad_table), "train", skip_bad=True) == examples
 
 
@@ -146,7 +156,7 @@ def test_a_missing_column_is_named_beside_those_there_are(folder):
     with pytest.raises(DataError, match=r"odd\.csv: no column audio_path, transcription; .*\['file', 'text'\]"):
         read_asr_csv(table)
     (folder / "empty.csv").write_text("")
-    with pytest.raises(DataError, match="no column audio_path, transcription"):
+    with pytest.raises(DataError, match=r"empty. Its first line must have the columns audio_path, transcription"):
         read_asr_csv(folder / "empty.csv")
 
 
@@ -160,7 +170,7 @@ def test_load_examples_takes_the_split_and_at_most_so_many_clips(folder):
     assert [example.text for example in load_examples(source, "train")] == ["en hat", "øl"]
     assert [example.text for example in load_examples(source, "train", clips=1)] == ["en hat"]
     assert [example.text for example in load_examples(source, "dev")] == ["hej, hej"]
-    with pytest.raises(DataError, match="no clip of split 'test'; see the column `split`"):
+    with pytest.raises(DataError, match="no clip of split 'test'; its column `split` has dev, train"):
         load_examples(source, "test")
 
 
