@@ -96,10 +96,10 @@ def _lines(path: Path) -> list[str]:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Check who may read it.") from error
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or content[1:200:2].count(0) > 40:
-        raise DataError(f'{path}: UTF-16, as Excel\'s "Unicode text". Save it as UTF-8 (in Excel: CSV UTF-8).')
     if content[:2] == b"PK":
         raise DataError(f"{path}: a spreadsheet or archive, not text. Save the sheet as CSV UTF-8.")
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or content[1:200:2].count(0) > 40:
+        raise DataError(f'{path}: UTF-16, as Excel\'s "Unicode text". Save it as UTF-8 (in Excel: CSV UTF-8).')
     # Bytes that are not UTF-8 stay as what no text holds, so that their rows can be named.
     text = content.decode("utf-8", errors="surrogateescape").removeprefix("\ufeff")
     return re.split(r"\r\n|\n|\r", text)

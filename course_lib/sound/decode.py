@@ -21,7 +21,14 @@ from einops import rearrange
 from jaxtyping import Float
 
 from course_lib.errors import CourseError
-from course_lib.sound.containers import missing_sound, mp3_states_length, wav_is_unfinished
+from course_lib.sound.containers import (
+    joined_sound,
+    missing_sound,
+    mp3_fault,
+    mp3_states_length,
+    ogg_seconds,
+    wav_is_unfinished,
+)
 
 if TYPE_CHECKING:  # an annotation needs its name only; FFmpeg takes 70 ms to load, and a wav does without
     import av
@@ -29,11 +36,18 @@ if TYPE_CHECKING:  # an annotation needs its name only; FFmpeg takes 70 ms to lo
 KINDS = "wav, flac, ogg, opus, mp3, m4a, aac and webm"
 """What can be read, for messages and help texts."""
 
-_FFMPEG_FORMATS = "wav,mp3,aac,mov,mp4,m4a,3gp,matroska,webm"
-# Lossy formats count in blocks, and may or may not count the first and the last: two of the largest blocks.
-_SLACK = {"MP3": 2 * 1152, "OGG": 2 * 8192}
+_FFMPEG_FORMATS = "wav,flac,mp3,aac,mov,mp4,m4a,3gp,matroska,webm"
+# An mp3 counts in blocks, and may or may not count the first and the last. The pages of an Ogg file count samples, of which
+# the first few (Opus: 6.5 ms) are none of the sound.
+_SLACK = {"MP3": 2 * 1152, "OGG": 1600}
 # Of aac, an mp4 may count the encoder's delay of 2112 samples and the padding at its end; a webm is off by one frame of opus.
 _SLACK_SECONDS = {"mov": 0.15, "matroska": 0.03}
+_LENGTH_UNKNOWN = 1 << 48
+"""libsndfile's number for a flac that was written into a pipe is larger."""
+
+_WHOLE_OR_NOT = {"WAV", "WAVEX", "FLAC", "OGG", "MP3", "AIFF", "AU", "RF64", "W64"}
+"""Of these it can be told whether they are whole; half a recording would pass for a recording in any other."""
+
 _BLOCK = 1 << 16
 _PIPE_SECONDS, _MOST_PIPED = 10, 1_000_000_000
 
@@ -74,10 +88,20 @@ def open_recording(source: str | os.PathLike | bytes, name: str) -> Iterator[Rec
         missing = missing_sound(stream)
         if missing:
             raise _truncated(name, missing)
+        joined = joined_sound(stream)
+        if joined:
+            raise AudioError(name, f"several recordings in one file: {joined}", "Save each as a file of its own.")
         file = _open_with_soundfile(stream)
         if file:
             stack.enter_context(file)
-            yield Recording(file.samplerate, file.frames, _soundfile_blocks(file, name))
+            position = stream.tell()
+            seconds = ogg_seconds(stream, file.samplerate) if file.format == "OGG" else None
+            fault = mp3_fault(stream) if file.format == "MP3" else None
+            stream.seek(position)
+            if fault:
+                raise _truncated(name, f"damaged, {fault}")
+            frames = round(seconds * file.samplerate) if seconds else file.frames
+            yield Recording(file.samplerate, frames, _soundfile_blocks(file, frames, name))
         else:
             yield _ffmpeg_recording(stack.enter_context(_open_with_ffmpeg(stream, name)), name)
 
@@ -134,13 +158,17 @@ def _open_with_soundfile(stream: BufferedIOBase) -> soundfile.SoundFile | None:
         file = soundfile.SoundFile(stream)
     except (soundfile.LibsndfileError, TypeError):
         return None
+    # A flac of unknown length was written into a pipe: libsndfile stumbles over its end, FFmpeg does not.
+    if file.format not in _WHOLE_OR_NOT or file.frames >= _LENGTH_UNKNOWN:
+        file.close()
+        return None
     if file.format == "MP3" and guessed_if_mp3:
         file.close()
         return None
     return file
 
 
-def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Blocks:
+def _soundfile_blocks(file: soundfile.SoundFile, promised: int, name: str) -> Blocks:
     """Every sample that the header promises."""
     read = 0
     try:
@@ -149,8 +177,8 @@ def _soundfile_blocks(file: soundfile.SoundFile, name: str) -> Blocks:
             yield block
     except soundfile.LibsndfileError as error:
         raise _truncated(name, "the sound breaks off or is damaged") from error
-    if read < file.frames - _SLACK.get(file.format, 0):
-        raise _truncated(name, f"its header promises {file.frames:,} samples, {read:,} are there")
+    if read < promised - _SLACK.get(file.format, 0):
+        raise _truncated(name, f"its header promises {promised:,} samples, {read:,} are there")
 
 
 def _open_with_ffmpeg(stream: BufferedIOBase, name: str) -> "av.container.InputContainer":
