@@ -586,7 +586,8 @@ def tell(request) -> Iterator[None]:
     shown = {name: counts[name] for name in ("cases", "clear errors", "tracebacks", "files changed")} | {
         "hangs or other": hangs
     }
-    reporter.write_line("\nbad inputs: " + ", ".join(f"{count} {name}" for name, count in shown.items()))
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        reporter.write_line("\nbad inputs: " + ", ".join(f"{count} {name}" for name, count in shown.items()))
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case.kind}: {case.name}" for case in CASES])

@@ -31,7 +31,10 @@ counts: Counter[str] = Counter()
 def tell(request) -> Iterator[None]:
     yield
     reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    reporter.write_line(f"\nfuzz: {sum(counts.values()):,} cases, " + ", ".join(f"{n:,} {name}" for name, n in counts.items()))
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        reporter.write_line(
+            f"\nfuzz: {sum(counts.values()):,} cases, " + ", ".join(f"{n:,} {name}" for name, n in counts.items())
+        )
 
 
 def spoilt(content: bytes, cases: int, seed: str) -> Iterator[bytes]:

@@ -146,6 +146,21 @@ def _open_file(path: Path, name: str) -> BufferedIOBase:
     return io.BytesIO(content)
 
 
+class _ForgivingStream:
+    """A stream that stays where it is when it is sent before its beginning.
+
+    libsndfile does that in damaged files. An error would not reach us: it would be printed in between, and passed over.
+    """
+
+    def __init__(self, stream: BufferedIOBase):
+        self.read, self.readinto, self.tell, self._stream = stream.read, stream.readinto, stream.tell, stream
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        with contextlib.suppress(ValueError, OSError):
+            self._stream.seek(offset, whence)
+        return self._stream.tell()
+
+
 def _open_with_soundfile(stream: BufferedIOBase) -> soundfile.SoundFile | None:
     """None for what libsndfile cannot read, or not to its end: an unfinished wav is empty to it, and it guesses how long an
     mp3 without a header is. FFmpeg reads both as far as they go.
@@ -155,7 +170,7 @@ def _open_with_soundfile(stream: BufferedIOBase) -> soundfile.SoundFile | None:
     guessed_if_mp3 = not mp3_states_length(stream)
     stream.seek(0)
     try:
-        file = soundfile.SoundFile(stream)
+        file = soundfile.SoundFile(_ForgivingStream(stream))
     except (soundfile.LibsndfileError, TypeError):
         return None
     # A flac of unknown length was written into a pipe: libsndfile stumbles over its end, FFmpeg does not.
