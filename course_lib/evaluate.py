@@ -67,6 +67,9 @@ def make_runs(arguments: argparse.Namespace) -> list[SystemRun]:
         for name, given, file in map(_parts, arguments.system)
         if file
     }
+    for name, run in stored.items():
+        if not run.split:
+            print(f"{name} does not say of which split it is; it is taken for {arguments.split}", file=sys.stderr)
     live = [name for name in arguments.system if name not in stored]
     names = [run.system for run in stored.values()] + live + [folder.name for folder in arguments.model]
     refuse_names(names)
@@ -127,7 +130,8 @@ def main() -> None:
     runs = make_runs(arguments)
     reports, differences = compare(runs, arguments.split)
     if arguments.transcripts:
-        save_json(runs[0].rows(), arguments.transcripts)
+        about = {"system": runs[0].system, "split": arguments.split, "command": _command(sys.argv[1:])}
+        save_json(about | {"transcripts": runs[0].rows()}, arguments.transcripts)
     if arguments.output:
         write_comparison(arguments.output, runs, reports, differences, _command(sys.argv[1:]))
     parts = {run.system: break_down(run.references, run.hypotheses, {*load_grammar().words}) for run in runs}

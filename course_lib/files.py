@@ -89,6 +89,8 @@ def refuse_output(path: Path, folder: bool = False) -> None:
         raise CourseError(f"{str(path)[:100]}: no name for a file. Use a shorter one.")
     if path.is_dir() and not folder:
         raise CourseError(f"{path}: is a folder, not a file. Name a file in it.")
+    if not folder and path.is_file() and path.suffix != ".json":
+        raise CourseError(f"{path}: is there already, and no JSON that could have been written before. Name another file.")
     if folder and path.exists() and not path.is_dir():
         raise CourseError(f"{path}: is a file, not a folder. Name a folder.")
     nearest = next(place for place in (path, *path.parents) if place.exists())

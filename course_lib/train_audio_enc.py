@@ -40,7 +40,7 @@ def _train(config: StageBConfig, resume: bool) -> Progress:
     print(describe_sets(examples, dev_set))
     model = build_recogniser(config, texts_of(train_set))
     refuse_if_none(config, examine_feasibility(dev_set, dev_store.counts, model.vocabulary, [config.downsample_time]))
-    keep = feasible_clips(config, train_set, [count for store in stores for count in store.counts], model)
+    keep = feasible_clips(config, train_set, [count for store in stores for count in store.counts], model, not resume)
     batches = SpeechBatches(
         list(stores), texts_of(train_set), config.batch_size, config.seed, by_length=config.length_bucketed, keep=keep
     )
@@ -83,14 +83,17 @@ def save_beside_weights(config: StageBConfig, model: StageBRecogniser) -> None:
         model.vocabulary.save(Path(config.run_folder) / SUBWORDS_NAME)
 
 
-def feasible_clips(config: StageBConfig, examples: list[Example], mel_frames: list[int], model: StageBRecogniser) -> list[int]:
+def feasible_clips(
+    config: StageBConfig, examples: list[Example], mel_frames: list[int], model: StageBRecogniser, list_others: bool = True
+) -> list[int]:
     """Print the feasibility report; the clips that CTC can align. The others are listed in `impossible_clips.tsv`."""
     reductions = sorted({*REDUCTIONS, config.downsample_time})
     report = examine_feasibility(examples, mel_frames, model.vocabulary, reductions)
     print(show_feasibility(report))
     impossible = report.impossible[config.downsample_time]
     path = Path(config.run_folder) / "impossible_clips.tsv"
-    name_impossible(examples, impossible, path)
+    if list_others:
+        name_impossible(examples, impossible, path)
     if impossible:
         print(f"  left out of the training: {len(impossible):,} clips, named in {path}")
     refuse_if_none(config, report)

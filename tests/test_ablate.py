@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from course_lib import ablate
-from course_lib.config import CONFIG_FOLDER, load_config
+from course_lib.config import CONFIG_FOLDER, load_config, replace
 from course_lib.ctc.recogniser import CONFIG_NAME, StageBConfig
 from course_lib.files import save_json
 
@@ -57,6 +57,13 @@ def test_a_training_that_was_begun_is_gone_on_with(trainings, tmp_path):
     ablate.ablate(SHIPPED, tmp_path)
     ablate.ablate(SHIPPED, tmp_path)
     assert [resume for _, resume in trainings] == [False] * 5 + [True] * 5
+
+
+def test_another_config_is_another_run(trainings, tmp_path):
+    ablate.ablate(SHIPPED, tmp_path)
+    ablate.ablate(replace(SHIPPED, num_epochs=2), tmp_path)
+    assert [resume for _, resume in trainings] == [False] * 10
+    assert len({config.run_folder for config, _ in trainings}) == 10
 
 
 def test_the_command_writes_all_logs_and_prints_their_ends(trainings, tmp_path, monkeypatch, capsys):

@@ -112,7 +112,9 @@ def test_the_command_line_shows_figures_and_the_worst_utterances(monkeypatch, ca
 
 def test_all_transcripts_can_be_kept_beside_their_references(monkeypatch, capsys, tiny_run, tmp_path):
     run_main(monkeypatch, tiny_run, "--json", "--transcripts", str(tmp_path / "heard.json"))
-    rows = json.loads((tmp_path / "heard.json").read_text(encoding="utf-8"))
+    stored = json.loads((tmp_path / "heard.json").read_text(encoding="utf-8"))
+    assert (stored["system"], stored["split"]) == ("run", "test")
+    rows = stored["transcripts"]
     examples = load_examples(str(tiny_run.csv), "test")
     assert [(row["voice"], row["reference"]) for row in rows] == [(example.voice, example.text) for example in examples]
     assert [row["hypothesis"] for row in rows] == load_slam(tiny_run.folder).transcribe([load_audio(e.path) for e in examples])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from course_lib.evaluation.compare import load_run
 from course_lib.files import DATA_FOLDER
 from course_lib.text.metrics import character_error_rate, word_error_rate
 
@@ -52,9 +53,9 @@ def test_a_row_of_readmes_table_is_what_was_measured(results, ending):
 
 @pytest.mark.parametrize("system", TRANSCRIPTS)
 def test_figures_follow_from_the_stored_transcripts(results, system):
-    rows = json.loads((MODELS / TRANSCRIPTS[system]).read_text(encoding="utf-8"))
-    references, hypotheses = [row["reference"] for row in rows], [row["hypothesis"] for row in rows]
+    run = load_run(MODELS / TRANSCRIPTS[system], split="test")
+    references, hypotheses = run.references, run.hypotheses
     result = results[system, "test"]
-    assert result["clips"] == len(rows)
+    assert result["clips"] == len(references)
     assert result["wer"] == pytest.approx(word_error_rate(references, hypotheses), abs=1e-5)
     assert result["cer"] == pytest.approx(character_error_rate(references, hypotheses), abs=1e-5)

@@ -34,7 +34,8 @@ class TranscriptsError(CourseError):
 class SystemRun:
     """What one system wrote for the clips of a split, in order.
 
-    `confidences` lie between 0 and 1, None where the system did not say; `rtf` is None for what was read from a file.
+    `confidences` lie between 0 and 1, None where the system did not say; `rtf` is None for what was read from a file, and
+    `split` empty where that does not say it.
     """
 
     system: str
@@ -43,6 +44,7 @@ class SystemRun:
     hypotheses: list[str]
     confidences: list[float | None]
     rtf: float | None = None
+    split: str = ""
 
     def rows(self) -> list[dict[str, Any]]:
         """One row a clip, as it is stored; without `confidence` where there is none."""
@@ -107,7 +109,7 @@ def load_run(path: Path, name: str | None = None, split: str | None = None) -> S
     called = name or about.get("system") or Path(path).stem
     if not isinstance(called, str):
         raise TranscriptsError(f"{path}: its system is called {called!r:.40}, no text. Name it yourself: NAME=FILE.json")
-    return SystemRun(called, *columns, [row.get("confidence") for row in rows])
+    return SystemRun(called, *columns, [row.get("confidence") for row in rows], split=str(about.get("split", "")))
 
 
 RESERVED_NAMES = {"comparison"}

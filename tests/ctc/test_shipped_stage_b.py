@@ -8,6 +8,7 @@ import torch
 from course_lib.config import CONFIG_FOLDER, load_config
 from course_lib.ctc.recogniser import CONFIG_NAME, SHIPPED_STAGE_B, StageBConfig, load_stage_b, load_stage_b_encoder
 from course_lib.data.datasets import load_examples
+from course_lib.evaluation.compare import load_run
 from course_lib.files import DATA_FOLDER, SHIPPED_CSV
 from course_lib.sound.audio import load_audio
 from course_lib.text.metrics import word_error_rate
@@ -68,7 +69,7 @@ def test_the_log_belongs_to_the_weights():
 
 def test_the_stored_transcripts_are_what_these_weights_write(recogniser, test_clips):
     texts, waveforms = test_clips
-    rows = json.loads((SHIPPED_STAGE_B / "test_transcripts.json").read_text(encoding="utf-8"))
+    rows = load_run(SHIPPED_STAGE_B / "test_transcripts.json").rows()
     written = {}
     for row in rows:
         written.setdefault(row["reference"], []).append(row["hypothesis"])

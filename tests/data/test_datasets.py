@@ -2,7 +2,10 @@
 
 import copy
 import csv
+import json
 import random
+import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ import soundfile
 import torch
 
 from course_lib.data import datasets
+from course_lib.data.checks import describe_sets, fault_of_clip
 from course_lib.data.datasets import (
     DataError,
     Example,
@@ -390,3 +394,108 @@ def test_any_speech_encoder_encodes_with_its_own_log_mel(folder):
     for index, example in enumerate(examples):
         live = encoder.encode_waveform(datasets.load_audio(example.path))
         torch.testing.assert_close(store[index], live, atol=2e-3, rtol=2e-3)
+
+
+def feature_folder():
+    [folder] = (cache_folder() / "features").iterdir()
+    return folder
+
+
+def spoil_bytes(path, place, content):
+    whole = bytearray(path.read_bytes())
+    whole[place : place + len(content)] = content
+    path.write_bytes(whole)
+
+
+def shuffle_index(path):
+    index = json.loads(path.read_text())
+    path.write_text(json.dumps(index | {"starts": index["starts"][::-1]}))
+
+
+@pytest.mark.usefixtures("clean_cache")
+@pytest.mark.parametrize(
+    ("damage", "again"),
+    [
+        (lambda folder: spoil_bytes(folder / "features.f16", 0, bytes(2_000)), [2]),
+        (lambda folder: spoil_bytes(folder / "features.f16", 700, b"\xff"), [2]),
+        (lambda folder: (folder / "features.f16").write_bytes((folder / "features.f16").read_bytes() + b"more"), [2, 1]),
+        (lambda folder: (folder / "features.f16").write_bytes((folder / "features.f16").read_bytes()[:-8]), [2, 1]),
+        (lambda folder: shuffle_index(folder / "index.json"), [2, 1]),
+        (lambda folder: (folder / "index.json").unlink(), [2, 1]),
+    ],
+    ids=["zeroed", "a byte", "longer", "shorter", "index shuffled", "no index"],
+)
+def test_damaged_features_are_named_and_made_again(folder, monkeypatch, capsys, damage, again):
+    examples, made = read_asr_csv(folder / "asr.csv"), []
+
+    def store():
+        return log_mel_examples(examples, batch_size=2)
+
+    whole = store()
+    good = [whole[index] for index in range(3)]
+    damage(feature_folder())
+    monkeypatch.setattr(datasets, "ctc_log_mel", lambda waveform: made.append(1) or ctc_log_mel(waveform))
+    mended = store()
+    assert all(torch.equal(mended[index], good[index]) for index in range(3))
+    assert len(made) == sum(again)  # of a damaged file, only the block that is damaged
+    assert f"{feature_folder()}" in (told := capsys.readouterr().out)
+    assert "made again" in told
+    once_more = store()
+    assert all(torch.equal(once_more[index], good[index]) for index in range(3))
+    assert len(made) == sum(again)
+
+
+@pytest.mark.usefixtures("clean_cache")
+def test_a_block_is_looked_at_when_it_is_first_asked_for(folder, monkeypatch):
+    examples, looked = read_asr_csv(folder / "asr.csv"), []
+    store = log_mel_examples(examples, batch_size=1)
+    check = datasets.FeatureStore._checksum
+    monkeypatch.setattr(datasets.FeatureStore, "_checksum", lambda store, block: looked.append(block) or check(store, block))
+    for index in (2, 2, 0, 2):
+        store[index]
+    assert len(looked) == len(set(looked)) == 2
+
+
+def test_a_clip_in_both_sets_and_texts_that_are_not_normalised_are_said(folder):
+    train = load_examples(str(folder / "asr.csv"), "train")
+    shutil.copyfile(train[0].path, folder / "wav" / "copy.wav")
+    dev = [Example(folder / "wav" / "copy.wav", "En hat."), *load_examples(str(folder / "asr.csv"), "dev")]
+    lines = describe_sets([train], dev).splitlines()
+    assert lines[0] == "2 clips to train on, 2 to validate on"
+    assert lines[1].startswith("  1 of the 2 are also trained on")
+    assert lines[2].startswith("  2 of 4 texts are not normalised (they have")
+    assert describe_sets([train[:1]], load_examples(str(folder / "asr.csv"), "train")[1:]).splitlines() == [
+        "1 clips to train on, 1 to validate on"
+    ]
+
+
+def test_bad_clips_are_found_before_anything_is_encoded(folder):
+    soundfile.write(folder / "wav" / "long.wav", hum(31), SAMPLE_RATE)
+    soundfile.write(folder / "wav" / "silent.wav", np.zeros(9_000), SAMPLE_RATE)
+    rows = [
+        ("wav/0.wav", "en hat"),
+        ("wav/long.wav", "hej"),
+        ("wav/silent.wav", "hej"),
+        ("wav/1.wav", "Hej"),
+        ("wav/2.wav", "øl"),
+    ]
+    source, check = str(write_table(folder / "b.csv", rows)), partial(fault_of_clip, letters="abcdefghijklmnopqrstuvwxyzæøå ")
+    with pytest.raises(DataError) as refused:
+        load_examples(source, "train", check=check)
+    assert [line.split()[1:3] for line in str(refused.value).splitlines()[1:-1]] == [
+        ["3", "long.wav"],
+        ["4", "silent.wav"],
+        ["5", "1.wav"],
+    ]
+    assert [e.text for e in load_examples(source, "train", skip_bad=True, check=check)] == ["en hat", "øl"]
+    assert [e.text for e in load_examples(source, "train", clips=1, check=check)] == ["en hat"]
+
+
+def test_a_stray_quote_or_comma_is_a_bad_row_and_swallows_none(folder):
+    rows = ['wav/0.wav,"en hat,train', "wav/1.wav,ja, tak,train", 'wav/2.wav,øl", ', 'wav/2.wav,"en, to",train']
+    table = "\n".join(["audio_path,transcription,split", *rows, ""])
+    (folder / "q.csv").write_text(table, encoding="utf-8")
+    with pytest.raises(DataError, match=r"3 of 4 rows") as refused:
+        read_asr_csv(folder / "q.csv")
+    assert [line.split()[1] for line in str(refused.value).splitlines()[1:-1]] == ["2", "3", "4"]
+    assert [e.text for e in read_asr_csv(folder / "q.csv", skip_bad=True)] == ["en, to"]

@@ -247,3 +247,66 @@ def test_the_command_line_makes_all_splits_or_one(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["synth"])
     command.main()
     assert made == [(split, None, 0) for split in synth.SPLITS]
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """Six spoken clips in a cache of their own, made by one worker in this process."""
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    monkeypatch.setattr(synth, "ProcessPoolExecutor", InThisProcess)
+    return synth.ensure_split("dev", 6).parent
+
+
+class InThisProcess:
+    def __init__(self, *_, **__):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return False
+
+    def map(self, function, values, chunksize):
+        return map(function, values)
+
+
+def halve(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: halve(folder / "asr.csv"),
+        lambda folder: halve(folder / "wav" / "dev-00002.wav"),
+        lambda folder: (folder / "wav" / "dev-00002.wav").unlink(),
+        lambda folder: (folder / "manifest.json").write_text("{"),
+        lambda folder: ((folder / "manifest.json").unlink(), halve(folder / "asr.csv")),
+    ],
+    ids=["half a table", "half a clip", "a clip gone", "no manifest to read", "half a table of an older course"],
+)
+def test_a_damaged_corpus_is_named_and_spoken_again(cached, capsys, damage):
+    whole = {path.name: path.read_bytes() for path in cached.rglob("*") if path.is_file()}
+    damage(cached)
+    capsys.readouterr()
+    assert synth.ensure_split("dev", 6) == cached / "asr.csv"
+    assert f"{cached}: damaged" in capsys.readouterr().out
+    assert {path.name: path.read_bytes() for path in cached.rglob("*") if path.is_file()} == whole
+
+
+def test_a_corpus_of_an_older_course_is_kept(cached, capsys, monkeypatch):
+    (cached / "manifest.json").unlink()
+    monkeypatch.setattr(synth, "make_corpus", None)
+    capsys.readouterr()
+    assert synth.ensure_split("dev", 6) == cached / "asr.csv"
+    assert capsys.readouterr().out == ""
+    assert (cached / "manifest.json").is_file()
+
+
+def test_an_own_folder_is_not_written_over(tmp_path, monkeypatch):
+    (tmp_path / "asr.csv").write_text("mine")
+    monkeypatch.setattr(sys, "argv", ["synth", "--split", "shipped", "--output", str(tmp_path)])
+    with pytest.raises(ValueError, match=r"asr.csv: is there already"):
+        command.main()
+    assert (tmp_path / "asr.csv").read_text() == "mine"

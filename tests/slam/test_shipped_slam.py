@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from course_lib.config import load_config
 from course_lib.data.batches import SpeechBatch
 from course_lib.data.datasets import load_examples
+from course_lib.evaluation.compare import load_run
 from course_lib.files import DATA_FOLDER, SHIPPED_CSV, find_model
 from course_lib.language_model.prompt import PROMPT
 from course_lib.sound.audio import load_audio
@@ -84,7 +85,7 @@ def test_its_log_belongs_to_its_weights(heard):
 def test_the_stored_transcripts_are_what_these_weights_write(heard):
     """The shipped test clips are among the 400; two of them may say the same, by different voices."""
     written = {}
-    for row in json.loads((SHIPPED_SLAM / "test_transcripts.json").read_text(encoding="utf-8")):
+    for row in load_run(SHIPPED_SLAM / "test_transcripts.json").rows():
         written.setdefault(row["reference"], []).append(row["hypothesis"])
     texts, _, transcripts = heard["test"]
     agree = sum(hypothesis in written[text] for text, hypothesis in zip(texts, transcripts, strict=True))

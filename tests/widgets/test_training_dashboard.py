@@ -168,3 +168,11 @@ def test_a_trainer_feeds_it(tmp_path):
     assert list(demo.history.losses) == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in demo.history.validations] == [2, 4, 6]
     assert demo.bar.value == 6
+
+
+@pytest.mark.parametrize("figure", [float("nan"), float("inf")])
+def test_a_figure_that_is_no_number_does_not_end_a_training(figure):
+    demo = TrainingDashboard(4, deaf_loss=figure)
+    demo.record(1, {"train_loss": figure})
+    demo.record(2, {"wer": figure, "loss": figure, "loss_another": figure})
+    assert demo.twin_png.startswith(b"\x89PNG")

@@ -163,3 +163,10 @@ def test_a_pasted_novel_is_refused_kindly(demo):
     assert demo.alignment.value == demo.table.value == ""
     demo.reference.value = SAID
     assert "WER 50.0%" in demo.scores.value
+
+
+@pytest.mark.parametrize("text", ["a " * 3_000, r"$\frac$", "$", r"\alpha_{$", "<script>alert(1)</script>"])
+def test_any_text_may_be_given(text):
+    demo = WERPlayground(text, "det er godt")
+    assert demo.twin_png.startswith(b"\x89PNG")
+    assert "<script" not in demo.alignment.value + demo.scores.value + demo.table.value
