@@ -47,8 +47,9 @@ def run_config(settings: TrainSettings) -> dict[str, Any]:
 
 
 def run_key(settings: TrainSettings) -> str:
-    """Eight digits that stand for `run_config`: other settings, other digits."""
-    text = json.dumps(run_config(settings), sort_keys=True, ensure_ascii=False)
+    """Eight digits that stand for all settings but the free ones: other settings, other digits."""
+    fields = settings.model_dump(mode="json", by_alias=True).items()
+    text = json.dumps({name: value for name, value in fields if name not in FREE_FIELDS}, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 

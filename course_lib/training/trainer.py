@@ -177,6 +177,11 @@ class Trainer:
             raise CheckpointError(f"{path}: begun with other clips or texts than there are now, so it cannot go on. {advice}")
         put_weights(self.accelerator.unwrap_model(self.model), state["weights"], str(path))
         progress = Progress(**state["progress"])
+        if progress.step > self.total_steps:
+            raise CheckpointError(
+                f"{path}: at update {progress.step:,} already, and this config ends at {self.total_steps:,}. "
+                "Raise num_epochs or max_steps, or start afresh in another run_folder."
+            )
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.progress, self.log, self._saved_step = progress, state["log"], progress.step

@@ -122,6 +122,15 @@ def test_other_clips_are_not_the_same_run(finished):
 def test_a_key_stands_for_what_makes_a_run_the_run_it_is():
     assert run_key(SETTINGS) == run_key(replace(SETTINGS, num_threads=2))
     assert run_key(SETTINGS) != run_key(replace(SETTINGS, lr=0.5))
+    constant = replace(SETTINGS, schedule="constant")
+    assert run_key(constant) != run_key(replace(constant, num_epochs=9))  # goes on, and has another end
+
+
+def test_a_run_is_not_resumed_under_a_config_that_ends_before_it_is(tmp_path):
+    constant = replace(SETTINGS, schedule="constant")
+    trainer(tmp_path / "run", constant).fit()
+    with pytest.raises(CheckpointError, match="at update 8 already, and this config ends at 4"):
+        trainer(tmp_path / "run", replace(constant, num_epochs=1)).resume()
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path):
