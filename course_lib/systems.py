@@ -43,8 +43,8 @@ class SlamConfig(SpeechTrainSettings):
     llm_name: PathName
     data: PathName
     projector: ProjectorName = "concat"
-    k: int = Field(5, ge=1, le=100)
-    projector_hidden_dim: int = Field(512, ge=1, le=16_384)
+    k: int = Field(5, gt=0, le=100)
+    projector_hidden_dim: int = Field(512, gt=0, le=16_384)
     projector_dropout: float = Field(0.0, ge=0, lt=1)
     ctc_warmup_epochs: NonNegativeInt = 0
     ctc_warmup_lr: PositiveFloat = 2e-3
@@ -52,8 +52,8 @@ class SlamConfig(SpeechTrainSettings):
     freeze_llm: bool = True
     prompt: str = PROMPT
     max_audio_length: PositiveFloat = 30.0
-    max_new_tokens: int = Field(64, ge=1, le=1_000)
-    num_beams: int = Field(1, ge=1, le=100)
+    max_new_tokens: int = Field(64, gt=0, le=1_000)
+    num_beams: int = Field(1, gt=0, le=100)
     ctc_weight: NonNegativeFloat = 0.0
     listed_candidates: NonNegativeInt = 0
     run_folder: PathName = "runs/slam"

@@ -129,7 +129,7 @@ def test_auto_takes_a_gpu_then_apple_silicon_then_the_cpu(monkeypatch, cuda, mps
 
 
 def test_a_folder_without_a_config_is_refused_with_advice(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf"no {CONFIG_NAME} here; give the run_folder of a training, or none"):
+    with pytest.raises(ValueError, match=rf"no {CONFIG_NAME} here; give the run_folder of a training, or none"):
         load_slam(tmp_path)
 
 

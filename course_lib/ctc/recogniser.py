@@ -53,7 +53,7 @@ class StageBConfig(SpeechTrainSettings):
     dropout: float = Field(ge=0, le=0.9)
     downsample_time: Literal[2, 4, 8]
     data_path: PathName
-    batch_size: int = Field(ge=1, le=100_000)
+    batch_size: int = Field(gt=0, le=100_000)
     num_epochs: PositiveInt
     lr: PositiveFloat = Field(alias="learning_rate")
     checkpoint_freq: NonNegativeInt

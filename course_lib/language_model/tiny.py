@@ -90,11 +90,11 @@ class TinyLMConfig(TrainSettings):
     vocab_size: int = Field(512, ge=259, le=100_000)
     hidden_size: int = Field(256, ge=8, multiple_of=8)
     layers: PositiveInt = 4
-    tokenizer_sentences: int = Field(20_000, ge=1, le=10_000_000)
+    tokenizer_sentences: int = Field(20_000, gt=0, le=10_000_000)
     batches_per_epoch: PositiveInt = 500
     monitor: Literal["denoising_wer"] = "denoising_wer"
     denoising_share: float = Field(0.8, ge=0, le=1)
-    dev_sentences: int = Field(300, ge=1, le=100_000)
+    dev_sentences: int = Field(300, gt=0, le=100_000)
     precision: Precision = "auto"
 
     @field_validator("layers")

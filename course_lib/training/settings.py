@@ -28,7 +28,7 @@ class TrainSettings(Config):
     none. With `max_steps` above 0 the training ends after so many updates, and the learning rate is planned for them.
     """
 
-    batch_size: int = Field(8, ge=1, le=100_000)
+    batch_size: int = Field(8, gt=0, le=100_000)
     gradient_accumulation_steps: PositiveInt = 4
     num_epochs: PositiveInt = 50
     max_steps: NonNegativeInt = 0

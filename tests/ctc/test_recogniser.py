@@ -212,7 +212,7 @@ def test_the_encoder_loads_alone(tmp_path):
 
 
 def test_a_folder_without_a_config_or_with_other_weights_is_refused_with_a_reason(tmp_path):
-    with pytest.raises(FileNotFoundError, match=rf"no {CONFIG_NAME} here; give the run_folder of a Stage B training, or none"):
+    with pytest.raises(ValueError, match=rf"no {CONFIG_NAME} here; give the run_folder of a Stage B training, or none"):
         load_stage_b(tmp_path)
     config = build_config(SMALL, StageBConfig, "a test")
     save_config(replace(config, d_ff=30), tmp_path / CONFIG_NAME)

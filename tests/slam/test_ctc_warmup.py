@@ -135,5 +135,5 @@ def test_resume_goes_on_where_the_run_stopped_in_either_half(warmed_run):
     train(config, resume=True)
     assert (folder / "best.safetensors").read_bytes() == finished
     assert set(folder.rglob("training_log.json")) == set(logs)
-    with pytest.raises(FileNotFoundError, match="nothing to resume"):
+    with pytest.raises(ValueError, match="nothing to resume"):
         train(replace(config, run_folder=str(folder.parent / "empty")), resume=True)
