@@ -50,7 +50,7 @@ class Exercise:
 
         >>> from course_lib.exercises.chapter_01 import EXERCISES
         >>> EXERCISES["01.1"].heading
-        'what you hear · ●○○ · 5 minutes'
+        'what you hear · ●○○ · 8 minutes'
         """
         return f"{self.title} · {'●' * self.level}{'○' * (3 - self.level)} · {self.minutes} minutes"
 
