@@ -4,10 +4,10 @@
 def compare_guess(guess: int | float | None, truth: int | float, unit: str = "", within: float = 0.05) -> None:
     """Print the truth beside the learner's guess; no guess is fine, and said.
 
-    A guess within 5 % of the truth is close, and is told so. Of small counts only the count itself is right.
+    A guess within 5 % of the truth is told so, and by how much it is off all the same: two frames too few can be the lesson.
 
     >>> compare_guess(0.29, 0.3, "seconds")
-    0.3 seconds: your guess of 0.29 is close
+    0.3 seconds: your guess was 0.29, 0.01 too few (within 5 %)
     >>> compare_guess(6, 7, "paths")
     7 paths: your guess was 6, 1 too few
     """
@@ -16,11 +16,10 @@ def compare_guess(guess: int | float | None, truth: int | float, unit: str = "",
         print(f"{words} (you have not guessed yet)")
     elif guess == truth:
         print(f"{words}: your guess is right")
-    elif abs(guess - truth) <= within * abs(truth):
-        print(f"{words}: your guess of {_shown(guess)} is close")
     else:
-        off = _shown(abs(guess - truth))
-        print(f"{words}: your guess was {_shown(guess)}, {off} {'too many' if guess > truth else 'too few'}")
+        off = f"{_shown(abs(guess - truth))} {'too many' if guess > truth else 'too few'}"
+        close = f" (within {100 * within:g} %)" if abs(guess - truth) <= within * abs(truth) else ""
+        print(f"{words}: your guess was {_shown(guess)}, {off}{close}")
 
 
 def _shown(number: int | float) -> str:
