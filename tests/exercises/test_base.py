@@ -109,6 +109,7 @@ def swallows_all(x):
         (lambda x: x + 2, "for x 3: gave 5, expected 6. Did you add instead of doubling?"),
         (lambda x: 3, "for x 3: gave 3, expected 6. Look again."),
         (lambda x: x + 2 if x > 0 else 2 * x, "gave 5, expected 6. Look again."),  # not the mistake on all cases
+        (lambda x: x + 2 if x else 0, "gave 5, expected 6. Look again."),  # all but one
         (lambda x: 12 // x if x else None, "for x 3: gave 4, expected 6. Is it divided?"),
         (lambda x: 1 / 0, "your function stopped with ZeroDivisionError: division by zero, in line"),
         (forgets_return, "gave nothing back. Did you forget the return?"),
