@@ -1,129 +1,58 @@
-"""Exercises of notebook 01: aliasing, the power of one frame, counting frames, a triangle, Whisper's scaling."""
+"""Exercises of notebook 01: aliasing, the power of one frame, counting frames, a triangle, Whisper's scaling, a level meter."""
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from course_lib.exercises.base import Exercise, NotYet, attempt
-
-
-def _as_numbers(answer: Any, shape: tuple[int, ...], what: str) -> Tensor:
-    """The learner's tensor, array or list as float64; NotYet when it is something else or has another shape."""
-    try:
-        numbers = torch.as_tensor(answer).to(torch.float64)
-    except (TypeError, ValueError, RuntimeError):
-        raise NotYet(f"{what} should be a tensor of numbers; you returned a {type(answer).__name__}.") from None
-    if tuple(numbers.shape) != shape:
-        raise NotYet(f"{what} should have the shape {shape}; yours is {tuple(numbers.shape)}.")
-    return numbers
-
-
-def _as_number(answer: Any, what: str) -> float:
-    try:
-        return float(answer)
-    except (TypeError, ValueError):
-        raise NotYet(f"{what} should be one number; you returned a {type(answer).__name__}.") from None
-
-
-def _near(left: Tensor, right: Tensor) -> bool:
-    return torch.allclose(left, right.to(left.dtype), atol=1e-4, rtol=1e-4)
+from course_lib.exercises.base import Exercise, Mistake
+from course_lib.exercises.reading import Number, Numbers
 
 
 def heard_frequency(frequency: int | float, rate: int | float) -> int | float:
-    """The frequency below rate / 2 that has the same samples."""
+    """The frequency from 0 to rate / 2 that has the same samples."""
     return abs(frequency - rate * round(frequency / rate))
 
 
-# A tone above the rate first: the wrong answers that it lets pass are told apart by the next two.
-ALIAS_CASES = ((21_000, 16_000), (10_000, 16_000), (3000, 16_000), (15_500, 16_000), (5000, 8000), (44_100, 16_000))
-
-
-def _why_alias(frequency: int | float, rate: int | float, guess: float) -> str:
-    half = rate / 2
-    if guess == min(frequency, half):
-        return "The tone does not stop at half the rate, and it does not vanish: it comes back down"
-    if guess == frequency % rate:
-        return "Taking away whole sampling rates is right, but what is left above half the rate folds back"
-    if guess == frequency:
-        return "That is the tone itself. Can its samples tell it from a lower one"
-    if guess == rate - frequency < 0:
-        return "There is no pitch below 0. What is left when you take away the whole rate first"
-    if guess == abs(rate - frequency):
-        return "That is right for a tone within half a rate of the rate. What of the others"
-    return "Which whole multiple of the rate lies nearest, and how far away is it"
-
-
-def examine_alias(answer: Callable) -> None:
-    for frequency, rate in ALIAS_CASES:
-        guess = _as_number(attempt(answer, frequency, rate), "the frequency")
-        expected = heard_frequency(frequency, rate)
-        if not math.isclose(guess, expected, abs_tol=1e-6):
-            why = _why_alias(frequency, rate, guess)
-            raise NotYet(
-                f"{frequency:,} Hz sampled at {rate:,} Hz sounds like {expected:,} Hz, yours says {guess:,.0f}. {why}?"
-            )
+def alias_cases() -> list[tuple[int | float, int | float]]:
+    """Tones below half a rate, above it, above one, two and five rates, and on the borders, at several rates."""
+    turns = (0.625, 1.3125, 0.1875, 0.96875, 1.75, 2.25, 2.875, 5.4375, 0.5, 1.0, 0.0, 2.0, 3.5)
+    return [(turn * rate, rate) for rate in (16_000, 8000, 44_100) for turn in turns] + [(440, 1000), (44_100, 16_000)]
 
 
 def frame_power(frame: Tensor) -> Tensor:
     """The power of each frequency in one frame, from the sums themselves."""
+    cosines, sines = _sums(frame)
+    return cosines**2 + sines**2
+
+
+def _sums(frame: Tensor, at: int | None = None) -> tuple[Tensor, Tensor]:
     n = torch.arange(len(frame), dtype=torch.float64)
-    turns = torch.arange(len(frame) // 2 + 1, dtype=torch.float64)[:, None] * n / len(frame)
+    count = len(frame) // 2 + 1 if at is None else at
+    angles = 2 * math.pi * torch.arange(count, dtype=torch.float64)[:, None] * n / len(frame)
     frame = frame.to(torch.float64)
-    return (torch.cos(2 * math.pi * turns) @ frame) ** 2 + (torch.sin(2 * math.pi * turns) @ frame) ** 2
+    return torch.cos(angles) @ frame, torch.sin(angles) @ frame
 
 
-def examine_frame_power(answer: Callable) -> None:
+def power_cases() -> list[tuple[Tensor]]:
+    """Noise of even and odd lengths, a tone that starts at its zero, a constant, silence, and a frame of one sample."""
     generator = torch.Generator().manual_seed(101)
-    for length in (8, 12, 50):
-        frame = torch.randn(length, generator=generator)
-        expected = frame_power(frame)
-        result = attempt(answer, frame)
-        if tuple(getattr(result, "shape", ())) == (length,):
-            raise NotYet(
-                f"{length} samples have {length // 2 + 1} frequencies; yours has {length}: the upper ones are mirror images."
-            )
-        guess = _as_numbers(result, (length // 2 + 1,), f"the power of a frame of {length} samples")
-        if not _near(guess, expected):
-            raise NotYet(_why_power(guess, expected, frame))
+    noise = [torch.randn(length, generator=generator) for length in (8, 12, 9, 50, 25, 2, 3)]
+    tone = torch.sin(2 * math.pi * 3 * torch.arange(16) / 16)
+    return [(frame,) for frame in (*noise, tone, torch.full((10,), 0.5), torch.zeros(6), torch.tensor([0.7]))]
 
 
-def _why_power(guess: Tensor, expected: Tensor, frame: Tensor) -> str:
-    n = torch.arange(len(frame)) / len(frame)
-    turns = torch.arange(len(expected))[:, None] * n
-    only_cosine = (torch.cos(2 * math.pi * turns).double() @ frame.double()) ** 2
-    if _near(guess, expected.sqrt()):
-        return "these are amplitudes. Power is their square, |X|²."
-    if _near(guess, only_cosine) or _near(guess, expected - only_cosine):
-        return "half of it is missing: a tone that starts elsewhere in its cycle is caught by the other of cosine and sine."
-    if _near(guess * len(frame), expected) or _near(guess * len(frame) ** 2, expected):
-        return "right up to a factor: nothing is divided by the number of samples here (torch.stft does not either)."
-    return f"for {len(frame)} random samples the power at 0 cycles should be {expected[0]:.3f}, yours is {guess[0]:.3f}."
+def count_frames(samples: int, window: int, hop: int, centred: bool) -> int:
+    """Windows that fit, after half a window was added at both ends if they are centred."""
+    length = samples + 2 * (window // 2) if centred else samples
+    return 0 if length < window else (length - window) // hop + 1
 
 
-def examine_count_frames(answer: Callable) -> None:
-    generator = torch.Generator().manual_seed(102)
-    drawn = torch.randint(4000, 400_000, (6,), generator=generator).tolist()
-    for samples in (80_000, 80_159, 80_160, *drawn):
-        guess, expected = _as_number(attempt(answer, samples), "the number of frames"), samples // 160
-        if guess != expected:
-            raise NotYet(
-                f"{samples:,} samples make {expected:,} frames, yours says {guess:,.4g}. {_why_frames(samples, guess)}"
-            )
-
-
-def _why_frames(samples: int, guess: float) -> str:
-    if guess in (samples / 160, math.ceil(samples / 160), round(samples / 160)):
-        return "There are no parts of a frame, and a begun hop does not count: round down."
-    if guess == samples // 160 + 1:
-        return "torch.stft makes that many; Whisper drops the last one."
-    if guess == (samples - 400) // 160 + 1:
-        return "So many windows fit without padding, but 200 samples are added at each end first."
-    if guess == 3000:
-        return "That is with padding to 30 s; here the clip keeps its length."
-    return "How many hops of 160 samples fit?"
+def frame_cases() -> list[tuple[int, int, int, bool]]:
+    """Whisper's window and others, long clips and some that are shorter than a window, by both conventions."""
+    sizes = ((400, 160), (512, 128), (25, 10), (9, 4), (64, 64))
+    lengths = (80_000, 80_159, 80_160, 4321, 400, 399, 160, 159, 65, 10, 1)
+    return [(samples, *size, centred) for centred in (True, False) for size in sizes for samples in lengths]
 
 
 def triangle_of(frequencies: Tensor, left: float, centre: float, right: float) -> Tensor:
@@ -132,110 +61,268 @@ def triangle_of(frequencies: Tensor, left: float, centre: float, right: float) -
     return torch.minimum(rising, falling).clamp(min=0)
 
 
-def examine_triangle(answer: Callable) -> None:
-    frequencies = torch.arange(0, 1001, 40, dtype=torch.float64)
-    for left, centre, right in ((100.0, 200.0, 400.0), (0.0, 360.0, 480.0), (520.0, 560.0, 900.0)):
-        expected = triangle_of(frequencies, left, centre, right)
-        result = attempt(answer, frequencies, left, centre, right)
-        guess = _as_numbers(result, tuple(frequencies.shape), "the triangle over 26 frequencies")
-        if not _near(guess, expected):
-            raise NotYet(
-                f"for corners at {left:g}, {centre:g} and {right:g} Hz: {_why_triangle(guess, expected, right - left)}"
-            )
-
-
-def _why_triangle(guess: Tensor, expected: Tensor, width: float) -> str:
-    if guess.isnan().any():
-        return "there is a nan in it; do you divide by zero somewhere?"
-    if (guess < -1e-9).any():
-        return "some weights are negative. Outside the triangle the weight is 0: clamp."
-    if _near(guess, expected * 2 / width):
-        return "right in shape, but 2 / width high. The area is normalised later; here the tip is 1."
-    if (guess > 1 + 1e-9).any():
-        return "some weights are above 1. Which of the two slopes counts at a frequency: the larger or the smaller?"
-    if ((guess > 1e-9) & (expected < 1e-9)).any():
-        return "a weight outside the triangle is not 0."
-    return "the weights between the corners are not on straight lines from 0 to 1 and back to 0."
+def triangle_cases() -> list[tuple[Tensor, float, float, float]]:
+    """Corners on and between the frequencies, unequal slopes, one frequency, and none that is inside."""
+    grid = torch.arange(0, 1001, 40, dtype=torch.float64)
+    uneven = torch.tensor([3.0, 150.0, 151.5, 199.0, 200.0, 201.0, 390.0, 400.0, 7000.0], dtype=torch.float64)
+    corners = ((100.0, 200.0, 400.0), (0.0, 360.0, 480.0), (520.0, 560.0, 900.0), (130.0, 150.0, 171.0))
+    return [
+        *((grid, *three) for three in corners),
+        (uneven, 100.0, 200.0, 400.0),
+        (torch.tensor([250.0]), 100.0, 200.0, 400.0),
+        (grid[:3], 2000.0, 2100.0, 2300.0),
+    ]
 
 
 def whisper_scaled(mel: Tensor) -> Tensor:
     """Floor, log₁₀, at most 8 powers of ten below the loudest, (x + 4) / 4."""
-    log_mel = mel.clamp(min=1e-10).log10()
-    return (log_mel.clamp(min=log_mel.max() - 8) + 4) / 4
+    return _scaled(mel)
 
 
-def examine_scaling(answer: Callable) -> None:
+def _scaled(
+    mel: Tensor, logarithm=torch.log10, floor: float = 1e-10, span: float | None = 8.0, by_frame: bool = False
+) -> Tensor:
+    log_mel = logarithm(mel.clamp(min=floor) if floor else mel)
+    if span is not None:
+        loudest = log_mel.amax(dim=1, keepdim=True) if by_frame else log_mel.max()
+        log_mel = log_mel.clamp(min=loudest - span)
+    return (log_mel + 4) / 4
+
+
+def scaling_cases() -> list[tuple[Tensor]]:
+    """A loud clip, one that reaches from silence to noise, a very quiet one, silence, one frame, one bin."""
     generator = torch.Generator().manual_seed(103)
     quiet = 10 ** (torch.rand(6, 5, generator=generator) * 7 - 5)
     wide = 10 ** (torch.rand(6, 5, generator=generator) * 14 - 13)
     wide[0] = 0.0
     wide[3] *= 100
-    for mel in (quiet, wide):
-        expected = whisper_scaled(mel).double()
-        guess = _as_numbers(attempt(answer, mel), (6, 5), "the scaled log-mel of 6 frames and 5 bins")
-        if not _near(guess, expected):
-            raise NotYet(_why_scaling(guess, expected, mel))
+    faint = 10 ** (torch.rand(4, 3, generator=generator) * 3 - 11)
+    return [(mel,) for mel in (quiet, wide, faint, torch.zeros(3, 4), wide[2:3].clone(), wide[:, :1].clone())]
 
 
-def _why_scaling(guess: Tensor, expected: Tensor, mel: Tensor) -> str:
-    log_mel = mel.double().clamp(min=1e-10).log10()
-    floored = log_mel.clamp(min=log_mel.max() - 8)
-    by_frame = log_mel.clamp(min=log_mel.amax(dim=1, keepdim=True) - 8)
-    if not guess.isfinite().all():
-        return "some values are not finite. The logarithm of 0 is −∞: lift to 1e-10 before it."
-    if _near(guess, floored):
-        return "the logarithm and its floor are right; now (x + 4) / 4."
-    if _near(guess, (log_mel + 4) / 4):
-        return "what lies more than 8 powers of ten below the loudest is not lifted to there yet."
-    if _near(guess, (by_frame + 4) / 4):
-        return "the floor hangs below the loudest value of the whole clip, not of each frame."
-    natural = mel.double().clamp(min=1e-10).log()
-    if any(_near(guess, (x.clamp(min=x.max() - 8) + 4) / 4) for x in (natural, 10 * log_mel)):
-        return "wrong logarithm: Whisper counts in powers of ten, log₁₀, neither natural nor in decibels."
-    return f"the loudest value should become {expected.max():.3f}, yours is {guess.max():.3f}."
+def level(samples: Tensor) -> float:
+    """10 · log₁₀ of the mean square, and never below −100 dB."""
+    return 10 * math.log10(max(float(samples.double().square().mean()), 1e-10))
+
+
+def level_of_the_mean(samples: Tensor) -> float:
+    """The broken one: the mean of a sound is close to 0, however loud it is."""
+    return 10 * math.log10(max(float(samples.double().mean() ** 2), 1e-10))
+
+
+def level_cases() -> list[tuple[Tensor]]:
+    """Tones of several strengths, noise, an offset, silence, and one sample."""
+    time = torch.arange(1600) / 16_000
+    noise = torch.randn(500, generator=torch.Generator().manual_seed(106)) * 0.1
+    tones = [loud * torch.sin(2 * math.pi * pitch * time) for loud, pitch in ((0.5, 440.0), (0.01, 100.0), (1.0, 3000.0))]
+    return [(sound,) for sound in (*tones, noise, noise + 0.3, torch.zeros(100), torch.tensor([-0.25]))]
+
+
+def _least(frequency: float, rate: float) -> float:
+    return min(frequency, rate / 2)
 
 
 EXERCISES: dict[str, Exercise] = {
     "01.1": Exercise(
-        examine_alias,
-        (
+        title="what you hear",
+        level=1,
+        minutes=8,
+        purpose="to know which tones a sampling rate can hold, and what becomes of the others",
+        solve=heard_frequency,
+        cases=alias_cases,
+        reader=Number(rtol=1e-6),
+        mistakes=(
+            Mistake(_least, "The tone does not stop at half the rate, and it does not vanish: it comes back down."),
+            Mistake(lambda f, r: f % r, "Taking away whole rates is right; what is left above half the rate folds back."),
+            Mistake(lambda f, r: f, "That is the tone itself. Can its samples tell it from a lower one?"),
+            Mistake(lambda f, r: r - f, "There is no pitch below 0. What is left when whole rates are taken away first?"),
+            Mistake(lambda f, r: abs(r - f), "That is right for a tone within half a rate of the rate. What of the others?"),
+            Mistake(lambda f, r: f if f <= r / 2 else abs(r - f), "A tone above one and a half rates folds more than once."),
+            Mistake(lambda f, r: f % (r / 2), "Half a rate changes the samples, a whole one does not: 10,000 Hz is not 2,000."),
+        ),
+        otherwise="Which whole multiple of the rate lies nearest, and how far away is it?",
+        hints=(
             "The picture of the two tones: 10,000 Hz and 6,000 Hz lie the same distance from 8,000 Hz, half the rate.",
             "Adding or taking away a whole rate changes no sample, and neither does a minus sign: cos(−x) = cos(x).",
             "So find the whole multiple of the rate that is nearest, and return how far away the tone is from it.",
-            "abs(frequency - rate * round(frequency / rate))",
         ),
     ),
     "01.2": Exercise(
-        examine_frame_power,
-        (
+        title="the power of one frame",
+        level=3,
+        minutes=15,
+        purpose="to see that a spectrum is nothing but sums, one pair for each frequency",
+        solve=frame_power,
+        cases=power_cases,
+        reader=Numbers(atol=1e-4),
+        mistakes=(
+            Mistake(lambda x: frame_power(x).sqrt(), "These are amplitudes. Power is their square."),
+            Mistake(
+                lambda x: _sums(x)[0] ** 2, "The sines are missing: a tone that starts at its zero is caught by them alone."
+            ),
+            Mistake(
+                lambda x: _sums(x)[1] ** 2, "The cosines are missing: a tone that starts at its peak is caught by them alone."
+            ),
+            Mistake(lambda x: sum(_sums(x)) ** 2, "Square the two sums first and add then: (a + b)² is another number."),
+            Mistake(
+                lambda x: frame_power(x) / len(x), "Nothing is divided by the number of samples here; Whisper does not, either."
+            ),
+            Mistake(lambda x: frame_power(x) / len(x) ** 2, "Nothing is divided by the square of the number of samples here."),
+            Mistake(
+                lambda x: sum(part**2 for part in _sums(x, len(x))),
+                "That is one for each sample, but the upper frequencies are mirror images.",
+            ),
+            Mistake(
+                lambda x: frame_power(x)[:-1], "The last frequency is missing: the count goes up to half the length itself."
+            ),
+            Mistake(lambda x: 2 * frame_power(x), "Twice too much."),
+        ),
+        otherwise="Take a frame of two samples, a and b: at 0 cycles the power is (a + b)², at 1 it is (a − b)².",
+        forbidden=("fft", "rfft", "hfft", "fftn", "rfftn", "fft2", "stft", "dft_matrix"),
+        hints=(
             "For k = 0, 1, … half the length: multiply the frame by a cosine of k cycles and add up; the same with a sine.",
             "A table of angles does all k at once: angles[k, n] = 2π · k · n / length, of shape [length // 2 + 1, length].",
             "Power is the square of the cosine's sum plus the square of the sine's sum.",
-            "(torch.cos(angles) @ frame) ** 2 + (torch.sin(angles) @ frame) ** 2",
         ),
     ),
     "01.3": Exercise(
-        examine_count_frames,
-        (
-            "Frame t is centred on sample 160·t. Which t have their centre inside the clip?",
-            "Centres 0, 160, 320, … up to and including `samples` make samples // 160 + 1. Whisper drops the last.",
-            "samples // 160",
+        title="two ways to count",
+        level=2,
+        minutes=10,
+        purpose="to know by how many frames, and by how many milliseconds, two libraries differ",
+        solve=count_frames,
+        cases=frame_cases,
+        reader=Number(whole=True),
+        mistakes=(
+            Mistake(lambda n, w, h, c: n // h if c else count_frames(n, w, h, c), "Frame 0 counts, too: one more than hops."),
+            Mistake(lambda n, w, h, c: n // h + 1, "That is the centred count. Without padding the last windows do not fit."),
+            Mistake(lambda n, w, h, c: count_frames(n, w, h, False), "Centred frames have half a window more at each end."),
+            Mistake(
+                lambda n, w, h, c: count_frames(n, w, h, c) if c or n >= w else (n - w) // h + 1,
+                "A clip shorter than the window has no frame, and not a negative number of them.",
+            ),
+            Mistake(
+                lambda n, w, h, c: max(0, (n + c * (w // 2) - w) // h + 1), "Half a window is added at both ends, not at one."
+            ),
+            Mistake(lambda n, w, h, c: max(0, -(-(n + 2 * c * (w // 2) - w) // h) + 1), "A begun hop is no frame: round down."),
+            Mistake(
+                lambda n, w, h, c: max(0, (n + 2 * c * (w // 2) - w) // h),
+                "Places are counted like fence posts: one more than there are steps.",
+            ),
+        ),
+        otherwise="How long is the row of samples, with what is added? Where can a window begin, if it must end inside?",
+        hints=(
+            "First without padding: a window of 400 in 400 samples fits once, in 559 still once, in 560 twice.",
+            "With `centred` the same count, over a row that is longer by window // 2 at each end.",
+            "Whatever is shorter than the window makes 0 frames.",
         ),
     ),
     "01.4": Exercise(
-        examine_triangle,
-        (
+        title="one triangle",
+        level=2,
+        minutes=10,
+        purpose="to build the filter that gathers neighbouring frequencies into one mel bin",
+        solve=triangle_of,
+        cases=triangle_cases,
+        reader=Numbers(),
+        mistakes=(
+            Mistake(
+                lambda f, a, b, c: torch.minimum((f - a) / (b - a), (c - f) / (c - b)),
+                "Some weights are negative. Outside the triangle the weight is 0.",
+            ),
+            Mistake(
+                lambda f, a, b, c: torch.minimum((f - a) / (b - a), (c - f) / (c - b)).abs(),
+                "The weights outside are turned upwards. They should be 0 there, not positive.",
+            ),
+            Mistake(
+                lambda f, a, b, c: torch.maximum((f - a) / (b - a), (c - f) / (c - b)).clamp(min=0),
+                "A valley, and not a hill. Which of the two slopes counts at a frequency: the larger or the smaller?",
+            ),
+            Mistake(lambda f, a, b, c: triangle_of(f, a, b, c) * 2 / (c - a), "Right in shape; but here the tip is 1 high."),
+            Mistake(
+                lambda f, a, b, c: triangle_of(f, a, (a + c) / 2, c), "The tip is at `centre`, which need not be the middle."
+            ),
+            Mistake(
+                lambda f, a, b, c: ((f > a) & (f < c)).double(), "That is a box. Inside, the weight rises to 1 and falls again."
+            ),
+            Mistake(
+                lambda f, a, b, c: ((f - a) / (b - a)).clamp(0, 1) * (f <= c),
+                "The second slope is missing: from the centre on it goes down again.",
+            ),
+        ),
+        otherwise="The weights lie on straight lines from 0 at `left` to 1 at `centre` and back to 0 at `right`.",
+        hints=(
             "Two straight lines: one that is 0 at `left` and 1 at `centre`, one that is 1 at `centre` and 0 at `right`.",
             "rising = (frequencies - left) / (centre - left). At each frequency the smaller of the two lines counts.",
-            "torch.minimum(rising, falling), and what is below 0 becomes 0: .clamp(min=0).",
+            "And what would be below 0 becomes 0.",
         ),
     ),
     "01.5": Exercise(
-        examine_scaling,
-        (
-            "Four steps in this order: lift to 1e-10, log10, lift to 8 below the loudest, (x + 4) / 4.",
+        title="Whisper's scaling",
+        level=2,
+        minutes=10,
+        purpose="to make the numbers that the encoder was trained on, and no others",
+        solve=whisper_scaled,
+        cases=scaling_cases,
+        reader=Numbers(),
+        mistakes=(
+            Mistake(lambda mel: _scaled(mel, floor=0.0, span=None), "The logarithm of 0 is −∞: lift to 1e-10 before it."),
+            Mistake(lambda mel: _scaled(mel, floor=0.0), "Silence has no logarithm: lift to 1e-10 before it."),
+            Mistake(lambda mel: _scaled(mel) * 4 - 4, "The logarithm and its floor are right; now shift and shrink."),
+            Mistake(lambda mel: _scaled(mel) * 4 / 4 - 0.75, "First + 4, then / 4: both halves are divided."),
+            Mistake(
+                lambda mel: _scaled(mel, span=None),
+                "What lies far below the loudest is not lifted: 80 dB are 8 powers of ten, and not 80.",
+            ),
+            Mistake(
+                lambda mel: _scaled(mel, by_frame=True),
+                "The floor hangs below the loudest of the whole clip, not of each frame.",
+            ),
+            Mistake(lambda mel: _scaled(mel, torch.log), "That is the natural logarithm; Whisper counts in powers of ten."),
+            Mistake(lambda mel: _scaled(mel, lambda x: 10 * x.log10()), "Those are decibels; Whisper counts in powers of ten."),
+            Mistake(lambda mel: _scaled(mel, floor=1e-8), "The first floor is 1e-10."),
+            Mistake(
+                lambda mel: (mel.clamp(min=1e-10).log10().clamp(min=-8) + 4) / 4,
+                "The second floor is no fixed number: it hangs 8 below the loudest value of this clip.",
+            ),
+        ),
+        otherwise="Which of the four steps comes first, and what does silence become after each?",
+        hints=(
+            "Nothing may be 0 when the logarithm is taken.",
             "`.clamp(min=…)` lifts. The loudest is one number for the whole clip: `.max()` without a dimension.",
-            "x = mel.clamp(min=1e-10).log10(); then x = x.clamp(min=x.max() - 8)",
+            "The loudest is looked for after the logarithm, and the shift by 4 comes last.",
+        ),
+    ),
+    "01.6": Exercise(
+        title="repair: a level meter that shows nothing",
+        level=1,
+        minutes=8,
+        purpose="to read somebody's four lines with a symptom in hand",
+        solve=level,
+        cases=level_cases,
+        reader=Number(),
+        broken=level_of_the_mean,
+        symptom="A tone at half of full scale is shown as silence, a constant offset as loud. What is a sound's mean?",
+        mistakes=(
+            Mistake(
+                lambda x: 20 * math.log10(max(float(x.double().abs().mean()), 1e-5)),
+                "That is the mean of the absolute values; power is a mean of squares.",
+            ),
+            Mistake(lambda x: 2 * level(x) if level(x) > -100 else -100.0, "10 · log₁₀ of a power; 20 is for amplitudes."),
+            Mistake(
+                lambda x: 10 * math.log10(max(float(x.double().square().sum()), 1e-10)),
+                "A sum grows with the length of the clip. The mean does not.",
+            ),
+            Mistake(lambda x: 10 * math.log10(float(x.double().square().mean())), "Silence must stay at −100 dB."),
+            Mistake(
+                lambda x: 20 * math.log10(max(float(x.double().abs().max()), 1e-5)),
+                "That is the peak; the mean power is wanted.",
+            ),
+        ),
+        otherwise="For the samples 0.5 and −0.5 the mean power is 0.25, which is −6 dB.",
+        hints=(
+            "A sound goes as far below 0 as above. What is the mean of a whole cycle?",
+            "A negative number's square is positive: in which order do square and mean come?",
         ),
     ),
 }

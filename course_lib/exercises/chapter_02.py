@@ -1,138 +1,103 @@
-"""Chapter 02, Whisper's features: lengths, how far a row hears, attention, self-similarity, and the score to beat."""
+"""Exercises of notebook 02: lengths, how far a row hears, attention, self-similarity, the score to beat, a LayerNorm."""
 
 from collections import Counter
-from collections.abc import Sequence
+from random import Random
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from course_lib.exercises.base import Exercise, NotYet, attempt
-
-Diagnosis = tuple[Any, str]
-"""What a common mistake would give, and what to say to it."""
+from course_lib.exercises.base import Exercise, Mistake
+from course_lib.exercises.reading import Number, Numbers, OneOf
 
 
-def examine_conv_length(answer: Any) -> None:
-    """⌊(n + 2·padding − width) / stride⌋ + 1."""
-    for frames, width, stride, padding in ((101, 4, 3, 6), (500, 3, 1, 1), (501, 3, 2, 1), (97, 5, 3, 0)):
-        places = frames + 2 * padding - width
-        diagnoses = [
-            (places // stride, "Places are counted like fence posts: one more than there are steps."),
-            ((frames - width) // stride + 1, "Did you forget that zeros are put at the ends?"),
-            ((frames + padding - width) // stride + 1, "The padding is put at both ends."),
-            (places + 1, "The window moves by `stride`, not by one."),
-            (places / stride + 1, "Half a place is no place: round down."),
-        ]
-        found = attempt(answer, frames, width, stride, padding)
-        told = f"{frames} frames, width {width}, stride {stride}, padding {padding}: you say {found!r}"
-        _expect(found, places // stride + 1, told, diagnoses)
+def conv_length(frames: int, width: int, stride: int, padding: int) -> int:
+    """⌊(frames + 2·padding − width) / stride⌋ + 1."""
+    return (frames + 2 * padding - width) // stride + 1
 
 
-def examine_receptive_field(answer: Any) -> None:
+def conv_cases() -> list[tuple[int, int, int, int]]:
+    """Odd and even lengths, widths and strides, with and without padding, and a window that fits exactly once."""
+    named = ((101, 4, 3, 6), (500, 3, 1, 1), (501, 3, 2, 1), (97, 5, 3, 0), (3000, 3, 2, 1), (5, 5, 2, 0), (1, 3, 2, 1))
+    rng = Random("02.1")
+    drawn = [(rng.randrange(20, 400), rng.randrange(1, 9), rng.randrange(1, 6), rng.randrange(7)) for _ in range(8)]
+    return [*named, *drawn]
+
+
+Layers = list[tuple[int, int]]
+
+
+def receptive_field(layers: Layers) -> int:
     """1 + Σ (width − 1) × product of the strides before."""
-    for layers in ([(3, 1), (3, 2)], [(3, 2), (3, 2)], [(3, 2), (3, 2), (3, 2)], [(5, 1), (3, 3), (7, 2)]):
-        reach = late = plain = 1
-        jump = 1
-        for width, stride in layers:
-            reach += (width - 1) * jump
-            jump *= stride
-            late += (width - 1) * jump
-            plain += width - 1
-        diagnoses = [
-            (plain, "A step of a later layer is several frames wide: what do the strides before it multiply?"),
-            (late, "A layer's own stride does not widen its own reach, only that of the layers after it."),
-            (sum(width for width, _ in layers), "Neighbouring windows overlap: each layer adds its width less one."),
-            (reach - 1, "The frame in the middle counts too: begin with 1."),
-        ]
-        found = attempt(answer, layers)
-        _expect(found, reach, f"layers (width, stride) {layers}: you say {found!r}", diagnoses)
+    reach, jump = 1, 1
+    for width, stride in layers:
+        reach += (width - 1) * jump
+        jump *= stride
+    return reach
 
 
-def examine_attention(answer: Any) -> None:
+def _late_reach(layers: Layers) -> int:
+    reach, jump = 1, 1
+    for width, stride in layers:
+        jump *= stride
+        reach += (width - 1) * jump
+    return reach
+
+
+def _last_stride_only(layers: Layers) -> int:
+    reach, before = 1, 1
+    for width, stride in layers:
+        reach += (width - 1) * before
+        before = stride
+    return reach
+
+
+def _product(layers: Layers) -> int:
+    reach = 1
+    for width, _ in layers:
+        reach *= width
+    return reach
+
+
+def field_cases() -> list[tuple[Layers]]:
+    """Whisper's stack, deeper ones, strides at the start, a layer of width 1, one layer, and none."""
+    stacks: list[Layers] = [[(3, 1), (3, 2)], [(3, 2), (3, 2)], [(3, 2), (3, 2), (3, 2)], [(5, 1), (3, 3), (7, 2)]]
+    return [(stack,) for stack in (*stacks, [(10, 5), (8, 4), (4, 2), (4, 2)], [(1, 2), (5, 1)], [(7, 4)], [])]
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """softmax(Q Kᵀ / √size) V for one head."""
+    return _shares(queries, keys) @ values
+
+
+def _shares(queries: Tensor, keys: Tensor, power: int | float = 0.5, dim: int = 1) -> Tensor:
+    return torch.softmax(queries @ keys.T / queries.shape[1] ** power, dim)
+
+
+def _swapped(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    return _shares(keys, queries) @ values
+
+
+def attention_cases() -> list[tuple[Tensor, Tensor, Tensor]]:
+    """As many queries as keys and fewer, values of another width, large scores, one of each."""
     rng = torch.Generator().manual_seed(2017)
-    for count, size in ((4, 9), (6, 16)):
-        queries, keys, values = (torch.randn(count, size, generator=rng) for _ in range(3))
-        scores = queries @ keys.T
-        root = size**0.5
-        diagnoses = [
-            (torch.softmax(scores, 1) @ values, "Did you forget to divide the scores by √size?"),
-            (torch.softmax(scores / size, 1) @ values, "You divide by the size, not by its root."),
-            (
-                torch.softmax(scores / root, 0) @ values,
-                "The shares of a *query* should add up to 1: softmax over the keys, dim=1.",
-            ),
-            (scores / root @ values, "The scores are used as they are. Where is the softmax?"),
-            (torch.softmax(scores.T / root, 1) @ values, "Rows of the scores are queries, columns keys: yours are swapped."),
-            (torch.softmax(scores / root, 1), "These are the shares. What do they take shares of?"),
-        ]
-        found = attempt(answer, queries, keys, values)
-        expected = torch.softmax(scores / root, 1) @ values
-        _expect(found, expected, f"{count} positions of size {size}", diagnoses)
+    cases = []
+    for queries, keys, size, width, scale in (
+        (4, 4, 9, 9, 1),
+        (6, 6, 16, 4, 1),
+        (2, 5, 4, 7, 1),
+        (3, 3, 8, 2, 9),
+        (1, 1, 5, 3, 1),
+    ):
+        shapes = ((queries, size), (keys, size), (keys, width))
+        cases.append(tuple(scale * torch.randn(shape, generator=rng) for shape in shapes))
+    return cases
 
 
-def examine_self_similarity(answer: Any) -> None:
+def similarity(features: Tensor) -> Tensor:
     """Cosine between every two rows, after the mean row is taken away."""
-    rng = torch.Generator().manual_seed(7)
-    for rows, columns in ((6, 5), (9, 4)):
-        features = torch.randn(rows, columns, generator=rng) * 3 + 5
-        centred = features - features.mean(0)
-        by_row = features - features.mean(1, keepdim=True)
-        diagnoses = [
-            (_cosines(features), "The mean row is still in there, so all rows look alike. Take it away first."),
-            (_cosines(by_row), "You took away each row's own mean. Meant is the mean *row*: features.mean(dim=0)."),
-            (centred @ centred.T, "These are dot products: long rows win. Bring every row to length 1."),
-            (
-                F.normalize(centred, dim=0) @ F.normalize(centred, dim=0).T,
-                "You normalised the columns; each *row* should have length 1.",
-            ),
-        ]
-        _expect(attempt(answer, features), _cosines(centred), f"{rows} rows of {columns} numbers", diagnoses)
-
-
-def examine_score_to_beat(answer: Any) -> None:
-    """Share of test labels that equal the commonest training label."""
-    for train, test in (("aaabbc", "abbbc"), ("øøøøå", "øåå"), ("eiiiii", "eeeiiu")):
-        expected = _share(test, _commonest(train))
-        diagnoses = [
-            (_share(test, _commonest(test)), "You looked at the test labels to choose your answer: that is peeking."),
-            (
-                _share(train, _commonest(train)),
-                "That is the score on the training labels. How does the same answer do on the test?",
-            ),
-            (
-                1 / len(set(train)),
-                "One in so many classes is the score of a die. Always saying the commonest does better or worse.",
-            ),
-        ]
-        found = attempt(answer, list(train), list(test))
-        _expect(found, expected, f"train {list(train)}, test {list(test)}: you say {found!r}", diagnoses)
-
-
-def _expect(found: Any, expected: Any, told: str, diagnoses: Sequence[Diagnosis]) -> None:
-    """Pass, or raise NotYet with the first mistake that gives exactly what was found."""
-    if _same(found, expected):
-        return
-    reason = next((text for value, text in diagnoses if _same(found, value)), None)
-    if reason is None and isinstance(expected, Tensor) and isinstance(found, Tensor) and found.shape != expected.shape:
-        reason = f"Your shape is {tuple(found.shape)}, expected {tuple(expected.shape)}."
-    if reason is None:
-        shown = "other numbers" if isinstance(expected, Tensor) else f"{expected:g}"
-        reason = f"Expected {shown}. Try the smallest case by hand."
-    raise NotYet(f"{told}. {reason}")
-
-
-def _same(found: Any, expected: Any) -> bool:
-    """Equal up to rounding; of another kind or shape is not equal."""
-    if isinstance(expected, Tensor):
-        alike = isinstance(found, Tensor) and found.shape == expected.shape
-        return alike and torch.allclose(found.detach().to(expected.dtype), expected, atol=1e-4)
-    try:
-        return abs(float(found) - expected) < 1e-6
-    except (TypeError, ValueError, RuntimeError):
-        return False
+    return _cosines(features - features.mean(0))
 
 
 def _cosines(rows: Tensor) -> Tensor:
@@ -140,52 +105,255 @@ def _cosines(rows: Tensor) -> Tensor:
     return directions @ directions.T
 
 
-def _commonest(labels: Sequence[str]) -> str:
-    return Counter(labels).most_common(1)[0][0]
+def _by_columns(features: Tensor) -> Tensor:
+    directions = F.normalize(features - features.mean(0), dim=0)
+    return directions @ directions.T
 
 
-def _share(labels: Sequence[str], label: str) -> float:
+def similarity_cases() -> list[tuple[Tensor]]:
+    """Tall and wide blocks with an offset, rows of very different length, and two rows."""
+    rng = torch.Generator().manual_seed(7)
+    blocks = [torch.randn(rows, columns, generator=rng) * 3 + 5 for rows, columns in ((6, 5), (9, 4), (3, 8), (2, 3))]
+    blocks[1][0] *= 20
+    return [(block,) for block in blocks]
+
+
+Labels = list[Any]
+
+
+def score_to_beat(train_labels: Labels, test_labels: Labels) -> OneOf:
+    """Share of test labels that equal the commonest training label; of several that are equally common, any."""
+    return OneOf(tuple(_share(test_labels, label) for label in _commonest(train_labels)))
+
+
+def _commonest(labels: Labels) -> list[Any]:
+    counts = Counter(labels)
+    return [label for label, count in counts.items() if count == max(counts.values())]
+
+
+def _rarest(labels: Labels) -> Any:
+    return min(Counter(labels).items(), key=lambda pair: pair[1])[0]
+
+
+def _share(labels: Labels, label: Any) -> float:
     return sum(one == label for one in labels) / len(labels)
 
 
-EXERCISES = {
+def score_cases() -> list[tuple[Labels, Labels]]:
+    """Labels in which the commonest is neither the first, nor the last, nor the largest; numbers; a tie; an unseen label."""
+    words = (("baacbaa", "abbbca"), ("øøøøå", "øåå"), ("zeiiiiiz", "zeeeiiu"), ("bbaabac", "ccab"), ("aab", "bb"), ("x", "x"))
+    rng = Random("02.5")
+    drawn = [([rng.choice("aeiouyæøå") for _ in range(60)], [rng.choice("aeiouyæøå") for _ in range(41)]) for _ in range(4)]
+    return [*((list(train), list(test)) for train, test in words), ([3, 1, 1, 7], [7, 1, 3, 1]), *drawn]
+
+
+def layer_norm(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Every row to mean 0 and mean square 1, then scaled and shifted."""
+    return _norm(rows, 1) * scale + shift
+
+
+def layer_norm_over_rows(rows: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """The broken one: it takes the mean over the rows, and so one moment depends on all others."""
+    return _norm(rows, 0) * scale + shift
+
+
+def _norm(rows: Tensor, dim: int, power: float = 0.5, correction: int = 0) -> Tensor:
+    centred = rows - rows.mean(dim, keepdim=True)
+    return centred / (rows.var(dim, correction=correction, keepdim=True) + 1e-5) ** power
+
+
+def norm_cases() -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Several sizes, rows of very different strength, and a row alone."""
+    rng = torch.Generator().manual_seed(26)
+    cases = []
+    for rows, size in ((4, 6), (7, 3), (2, 12), (1, 5)):
+        block = torch.randn(rows, size, generator=rng) * (1 + 4 * torch.rand(rows, 1, generator=rng)) + 2
+        cases.append((block, torch.rand(size, generator=rng) + 0.5, torch.randn(size, generator=rng)))
+    return cases
+
+
+EXERCISES: dict[str, Exercise] = {
     "02.1": Exercise(
-        examine_conv_length,
-        (
+        title="how many rows come out",
+        level=1,
+        minutes=8,
+        purpose="to know the length of everything that a convolution makes, before it runs",
+        solve=conv_length,
+        cases=conv_cases,
+        reader=Number(whole=True),
+        mistakes=(
+            Mistake(
+                lambda n, w, s, p: (n + 2 * p - w) // s, "Places are counted like fence posts: one more than there are steps."
+            ),
+            Mistake(lambda n, w, s, p: (n - w) // s + 1, "Did you forget that zeros are put at the ends?"),
+            Mistake(lambda n, w, s, p: (n + p - w) // s + 1, "The padding is put at both ends."),
+            Mistake(lambda n, w, s, p: n + 2 * p - w + 1, "The window moves by `stride`, not by one."),
+            Mistake(lambda n, w, s, p: (n + 2 * p - w) / s + 1, "Half a place is no place: round down."),
+            Mistake(
+                lambda n, w, s, p: -(-(n + 2 * p - w) // s) + 1, "A window that hangs over the end does not count: round down."
+            ),
+            Mistake(lambda n, w, s, p: (n + 2 * p) // s, "The window's own width is taken off before you divide."),
+            Mistake(
+                lambda n, w, s, p: n // s, "That is right for a padding of half a width and lengths that the stride divides."
+            ),
+        ),
+        hints=(
             "With zeros at both ends the row is frames + 2 × padding long. Where can the window's left edge stand?",
             "The left edge goes from 0 to frames + 2 × padding − width, in steps of `stride`.",
             "Count the places: the last one divided by the stride, rounded down, plus one for place 0.",
         ),
     ),
     "02.2": Exercise(
-        examine_receptive_field,
-        (
+        title="how far a row hears",
+        level=2,
+        minutes=12,
+        purpose="to tell how much sound a network can use at one moment",
+        solve=receptive_field,
+        cases=field_cases,
+        reader=Number(whole=True),
+        mistakes=(
+            Mistake(lambda layers: 1 + sum(w - 1 for w, _ in layers), "A step of a later layer is several frames wide."),
+            Mistake(_late_reach, "A layer's own stride does not widen its own reach, only that of the layers after it."),
+            Mistake(
+                lambda layers: sum(w for w, _ in layers), "Neighbouring windows overlap: each layer adds its width less one."
+            ),
+            Mistake(lambda layers: receptive_field(layers) - 1, "The frame in the middle counts too: begin with 1."),
+            Mistake(_last_stride_only, "Strides multiply: two layers of stride 2 make steps of four frames."),
+            Mistake(_product, "Widths do not multiply: neighbouring windows overlap."),
+            Mistake(
+                lambda layers: receptive_field(layers[::-1]), "The other way round: the first layer of the list is the lowest."
+            ),
+        ),
+        hints=(
             "One row before any layer hears 1 frame. A layer of width 3 adds two neighbours: how far away are they, in frames?",
             "Keep two numbers: `reach` (starts at 1) and `jump`, the frames from one row to the next (starts at 1).",
             "For each layer: reach grows by (width − 1) × jump, and *then* jump is multiplied by the layer's stride.",
         ),
     ),
     "02.3": Exercise(
-        examine_attention,
-        (
+        title="attention for all rows at once",
+        level=2,
+        minutes=12,
+        purpose="to have written the one formula that everything here is made of",
+        solve=attention,
+        cases=attention_cases,
+        reader=Numbers(atol=1e-4),
+        mistakes=(
+            Mistake(lambda q, k, v: _shares(q, k, 0) @ v, "Did you forget to divide the scores by √size?"),
+            Mistake(lambda q, k, v: _shares(q, k, 1) @ v, "You divide by the size, not by its root."),
+            Mistake(
+                lambda q, k, v: _shares(q, k, dim=0) @ v, "The shares of a *query* should add up to 1: softmax over the keys."
+            ),
+            Mistake(lambda q, k, v: q @ k.T / q.shape[1] ** 0.5 @ v, "The scores are used as they are. Where is the softmax?"),
+            Mistake(_swapped, "Rows of the scores are queries, columns keys: yours are swapped."),
+            Mistake(lambda q, k, v: _shares(q, k), "These are the shares. What do they take shares of?"),
+            Mistake(
+                lambda q, k, v: torch.softmax(q @ k.T / v.shape[1] ** 0.5, 1) @ v,
+                "The root is of the size of queries and keys; the values may have another.",
+            ),
+            Mistake(
+                lambda q, k, v: torch.softmax(q @ k.T / len(k) ** 0.5, 1) @ v,
+                "The root is of the numbers in a row, not of how many rows there are.",
+            ),
+        ),
+        otherwise="With one query and one key the answer is the value itself.",
+        forbidden=("scaled_dot_product_attention", "multi_head_attention_forward", "MultiheadAttention"),
+        hints=(
             "All scores at once: which product of `queries` and `keys` has a row for each query and a column for each key?",
-            "queries @ keys.T, divided by the square root of queries.shape[1].",
-            "Softmax over dim=1 makes each row shares that add up to 1; multiply them with `values`.",
+            "The scores are divided by the square root of how many numbers a query has.",
+            "Softmax over the keys makes each row shares that add up to 1; they are then multiplied with `values`.",
         ),
     ),
     "02.4": Exercise(
-        examine_self_similarity,
-        (
-            "What all rows share says nothing about which rows are alike. Subtract features.mean(dim=0).",
-            "The cosine of two rows is their dot product once both have length 1: F.normalize(…, dim=1).",
-            "With `directions` of length 1 in the rows, directions @ directions.T is every cosine at once.",
+        title="who is like whom",
+        level=2,
+        minutes=10,
+        purpose="to compare rows without comparing what all of them share",
+        solve=similarity,
+        cases=similarity_cases,
+        reader=Numbers(atol=1e-4),
+        mistakes=(
+            Mistake(_cosines, "The mean row is still in there, so all rows look alike. Take it away first."),
+            Mistake(
+                lambda x: _cosines(x - x.mean(1, keepdim=True)), "You took away each row's own mean. Meant is the mean *row*."
+            ),
+            Mistake(lambda x: (x - x.mean(0)) @ (x - x.mean(0)).T, "These are dot products: long rows win."),
+            Mistake(_by_columns, "You normalised the columns; each *row* should have length 1."),
+            Mistake(
+                lambda x: _cosines(F.normalize(x, dim=1) - F.normalize(x, dim=1).mean(0)),
+                "You made the rows one long before the mean was taken away; the other way round.",
+            ),
+            Mistake(lambda x: _cosines(x - x.mean()), "You took away one number; each column has its own mean."),
+            Mistake(lambda x: _cosines((x - x.mean(0)).T), "These are columns compared with columns."),
+        ),
+        otherwise="The diagonal is 1: each row is like itself.",
+        hints=(
+            "What all rows share says nothing about which rows are alike: the average row goes first.",
+            "The cosine of two rows is their dot product once both have length 1.",
+            "With directions of length 1 in the rows, one matrix product is every cosine at once.",
         ),
     ),
     "02.5": Exercise(
-        examine_score_to_beat,
-        (
-            "Which label would you always say if you had only seen the training labels? max(…, key=train.count) finds it.",
+        title="the score to beat",
+        level=1,
+        minutes=6,
+        purpose="to know what a probe that heard nothing would score",
+        solve=score_to_beat,
+        cases=score_cases,
+        reader=Number(),
+        mistakes=(
+            Mistake(
+                lambda train, test: OneOf(tuple(_share(test, label) for label in _commonest(test))),
+                "You looked at the test labels to choose your answer: that is peeking.",
+            ),
+            Mistake(lambda train, test: _share(train, _commonest(train)[0]), "That is the score on the training labels."),
+            Mistake(lambda train, test: 1 / len(set(train)), "One in so many classes is the score of a die."),
+            Mistake(lambda train, test: _share(test, max(train)), "max() gives the largest label; the *commonest* is wanted."),
+            Mistake(lambda train, test: _share(test, _rarest(train)), "That is the rarest label."),
+            Mistake(lambda train, test: _share(test, train[0]), "That is the first label; the commonest is wanted."),
+            Mistake(
+                lambda train, test: OneOf(tuple(float(test.count(label)) for label in _commonest(train))),
+                "That is how many are right. What share?",
+            ),
+            Mistake(
+                lambda train, test: OneOf(tuple(1 - _share(test, label) for label in _commonest(train))),
+                "That is the share that is wrong.",
+            ),
+        ),
+        hints=(
+            "Which label would you always say if you had only seen the training labels?",
             "Count how often that one label stands among the *test* labels, and divide by how many test labels there are.",
+        ),
+    ),
+    "02.6": Exercise(
+        title="repair: a norm that hears the neighbours",
+        level=2,
+        minutes=8,
+        purpose="to find which way a mean goes, from what it does to a clip",
+        solve=layer_norm,
+        cases=norm_cases,
+        reader=Numbers(atol=1e-3),
+        broken=layer_norm_over_rows,
+        symptom="A row changes when the clip goes on behind it, and a clip of one row is all zeros. Which mean is it?",
+        mistakes=(
+            Mistake(lambda x, a, b: _norm(x, 1), "The scale and the shift are gone."),
+            Mistake(lambda x, a, b: _norm(x, 1, 1.0) * a + b, "Divide by the root of the variance."),
+            Mistake(
+                lambda x, a, b: _norm(x, 1, correction=1) * a + b,
+                "Torch's var divides by n − 1 unless told otherwise; a LayerNorm divides by n: correction=0.",
+            ),
+            Mistake(
+                lambda x, a, b: x / (x.var(1, correction=0, keepdim=True) + 1e-5).sqrt() * a + b, "The mean is not taken away."
+            ),
+            Mistake(
+                lambda x, a, b: (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt() * a + b,
+                "One mean for the whole block: each row has its own.",
+            ),
+        ),
+        otherwise="Every row by itself: mean 0, mean square 1, then scale and shift.",
+        hints=(
+            "rows is [time, features]. Over which of the two is dim=0?",
+            "A moment must not depend on the other moments: mean and variance are over the features, with keepdim=True.",
         ),
     ),
 }

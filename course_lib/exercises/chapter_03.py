@@ -1,25 +1,25 @@
-"""Chapter 03: the edit table, the word error rate of a pair and of a corpus, the kinds of error, and a normaliser.
-
-After each check stand its reasons: `why_…` tries the usual mistakes on the same input and names the one that fits.
-"""
+"""Exercises of notebook 03: the edit table, the rate of a pair and of a corpus, the kinds of error, a normaliser, a scorer."""
 
 import random
 import unicodedata
+from collections import Counter
 from collections.abc import Callable
-from numbers import Real
-from typing import Any
+from statistics import fmean
 
-from course_lib.exercises.base import Exercise, NotYet, attempt
-from course_lib.text.metrics import align, edit_table, error_counts, word_error_rate
+from course_lib.exercises.base import Exercise, Mistake
+from course_lib.exercises.reading import Ids, Number, OneOf, Parts, Text
+from course_lib.text.metrics import align, edit_table, error_counts
 
 HAND_REFERENCE, HAND_HYPOTHESIS = "jeg drikker sort kaffe", "jeg drak kaffe"
 """The pair whose table is filled with a pencil."""
 
 WORDS = str.split("det er jeg du har en kop kaffe te rugbrød på øl og ja nej måske i dag går hvordan")
-MARKED = str.split("Rødgrød! E-mail, På Århus? «Ål» 7-eleven Æble; så... Café fløde/skyr")
+MARKED = str.split("Rødgrød! E-mail, På Århus? «Ål» 7-eleven Æble; så... Café fløde/skyr snake_case 3,5 (måske)")
+
+Pair = tuple[str, str]
 
 
-def random_pair(rng: random.Random) -> tuple[str, str]:
+def random_pair(rng: random.Random) -> Pair:
     """A sentence and a mishearing of it: words lost, replaced and added."""
     said = [rng.choice(WORDS) for _ in range(rng.randint(1, 7))]
     written: list[str] = []
@@ -30,36 +30,9 @@ def random_pair(rng: random.Random) -> tuple[str, str]:
     return " ".join(said), " ".join(written)
 
 
-def near(found: Any, right: int | float) -> bool:
-    """Whether the learner's value is this number, floating-point dust aside."""
-    return isinstance(found, Real) and abs(float(found) - right) < 1e-6
-
-
-def as_number(found: Any) -> str:
-    """A number with two digits after the point, anything else as Python writes it."""
-    return f"{float(found):.2f}" if isinstance(found, Real) else repr(found)
-
-
-def examine_last_row(answer: Any) -> None:
-    """03.1: the bottom row of the table of HAND_REFERENCE and HAND_HYPOTHESIS."""
-    reference, hypothesis = HAND_REFERENCE.split(), HAND_HYPOTHESIS.split()
-    table = edit_table(reference, hypothesis)
-    right = table[-1]
-    try:
-        row = [int(cell) for cell in answer]
-    except (TypeError, ValueError):
-        raise NotYet(f"a list of whole numbers is wanted, as many as the last row has cells; this is {answer!r}") from None
-    if row == [line[-1] for line in table]:
-        raise NotYet("this is the last column, read downwards. The last row belongs to the last word that was said")
-    if len(row) != len(right):
-        raise NotYet(f"{len(hypothesis)} words and the column before them make {len(right)} cells; these are {len(row)}")
-    if row == table_without_substitutions(reference, hypothesis)[-1]:
-        raise NotYet("you never took the diagonal for a substitution: one word for another costs 1, not 2")
-    if row[0] != right[0]:
-        raise NotYet(f"the first cell is wrong. How many edits turn all {len(reference)} words into nothing?")
-    wrong = [j for j, cell in enumerate(row) if cell != right[j]]
-    if wrong:
-        raise NotYet(f"cell {wrong[0]} (from 0) should not be {row[wrong[0]]}. Which of its three neighbours is the cheapest?")
+def last_row() -> list[int]:
+    """The bottom row of the table of HAND_REFERENCE and HAND_HYPOTHESIS."""
+    return edit_table(HAND_REFERENCE.split(), HAND_HYPOTHESIS.split())[-1]
 
 
 def table_without_substitutions(reference: list[str], hypothesis: list[str]) -> list[list[int]]:
@@ -73,57 +46,59 @@ def table_without_substitutions(reference: list[str], hypothesis: list[str]) -> 
     return table
 
 
-def examine_word_error_rate(answer: Callable[[str, str], float]) -> None:
-    """03.2: the word error rate of one pair."""
-    rng = random.Random(32)
-    pairs = [("det er godt", "det er"), ("ja", "ja ja ja"), ("hvordan har du det", "har du det"), ("en  kop te", "en kop te")]
-    for reference, hypothesis in pairs + [random_pair(rng) for _ in range(20)]:
-        found, right = attempt(answer, reference, hypothesis), word_error_rate(reference, hypothesis)
-        if not near(found, right):
-            seen = f'"{reference}" → "{hypothesis}" gave {as_number(found)}, expected {right:.2f}. '
-            raise NotYet(seen + why_wer(reference, hypothesis, found, right))
+def _edits(said: list[str], written: list[str]) -> int:
+    return edit_table(said, written)[-1][-1]
 
 
-def why_wer(reference: str, hypothesis: str, found: Any, right: int | float) -> str:
-    """The mistake that makes a word error rate of `right` come out as `found`."""
+def word_error_rate(reference: str, hypothesis: str) -> float:
+    """Fewest edits over the words that were said; for nothing said, the words written."""
     said, written = reference.split(), hypothesis.split()
-    errors = align(said, written).counts.errors
-    by_place = sum(a != b for a, b in zip(said, written, strict=False))
-    surplus = abs(len(said) - len(written))
-    (characters,) = error_counts(reference, hypothesis, "char")
-    blanks = align(reference.split(" "), hypothesis.split(" ")).counts
-    guesses = [
-        (100 * right, "That is percent; a rate is wanted, where 1.0 is every word"),
-        ((by_place + surplus) / len(said), "Did you compare word by word from the left? A lost word shifts all that follow"),
-        (
-            by_place / len(said),
-            "Did you compare word by word with zip? It stops at the shorter text, and a lost word shifts the rest",
-        ),
-        (errors, "That is the number of errors. Over how many words?"),
-        (1 - right, "That is the share of right words, or close to it. The errors are wanted"),
-        (errors / max(len(said), len(written)), "Did you divide by the longer of the two? What counts is what was said"),
-        (errors / max(len(written), 1), "Did you divide by the hypothesis? What counts is what was said"),
-        (min(right, 1.0), "Did you cap it? More errors than words are possible"),
-        (characters.rate, "That is the rate over characters. Did you split the text into words?"),
-        (blanks.rate, 'Two spaces hold no word between them: text.split() knows that, text.split(" ") does not'),
-    ]
-    return next((words for value, words in guesses if near(found, value)), "Errors over the words that were said: check both")
+    return _edits(said, written) / max(len(said), 1)
 
 
-def examine_counts(answer: Callable[[str, str], tuple[int, int, int]]) -> None:
-    """03.3: substitutions, insertions and deletions of some cheapest walk; which one is the learner's choice."""
-    rng = random.Random(34)
-    for reference, hypothesis in [("det er godt", "det er"), ("ja", "ja tak"), *[random_pair(rng) for _ in range(25)]]:
-        found = attempt(answer, reference, hypothesis)
-        try:
-            counts = tuple(int(part) for part in found)
-        except (TypeError, ValueError):
-            counts = ()
-        if len(counts) != 3:
-            raise NotYet(f"three numbers are wanted, (substitutions, insertions, deletions); this is {found!r}")
-        possible = cheapest_splits(reference.split(), hypothesis.split())
-        if counts not in possible:
-            raise NotYet(f'"{reference}" → "{hypothesis}" gave {counts}. {why_counts(counts, possible)}')
+def _rate(errors: Callable[[list[str], list[str]], float], over: Callable[[list[str], list[str]], int]) -> Callable:
+    """A rate with a planted slip in its errors or in what they are divided by."""
+
+    def rate(reference: str, hypothesis: str) -> float:
+        said, written = reference.split(), hypothesis.split()
+        return errors(said, written) / max(over(said, written), 1)
+
+    return rate
+
+
+def _said(said: list[str], written: list[str]) -> int:
+    return len(said)
+
+
+def _by_place(said: list[str], written: list[str]) -> int:
+    return sum(a != b for a, b in zip(said, written, strict=False))
+
+
+def _by_counting(said: list[str], written: list[str]) -> int:
+    """Words of one side that the other lacks, in whatever order: the larger of the two."""
+    lost, made_up = Counter(said) - Counter(written), Counter(written) - Counter(said)
+    return max(lost.total(), made_up.total())
+
+
+PAIRS = (
+    ("det er godt", "det er"),
+    ("ja", "ja ja ja"),
+    ("ja", "ja ja"),
+    ("ja ja", "ja"),
+    ("hvordan har du det", "har du det"),
+    ("en  kop te", "en kop te"),
+    ("kop en", "en kop"),
+    ("nej", ""),
+    ("", "ja tak"),
+    ("", ""),
+    ("ja", "nej nej nej"),
+)
+
+
+def pairs() -> list[Pair]:
+    """The pairs above, and forty that are drawn."""
+    rng = random.Random(32)
+    return [*PAIRS, *(random_pair(rng) for _ in range(40))]
 
 
 def cheapest_splits(reference: list[str], hypothesis: list[str]) -> set[tuple[int, int, int]]:
@@ -140,116 +115,291 @@ def cheapest_splits(reference: list[str], hypothesis: list[str]) -> set[tuple[in
     return splits[len(reference), len(hypothesis)]
 
 
-def why_counts(found: tuple[int, ...], possible: set[tuple[int, int, int]]) -> str:
-    """What keeps (substitutions, insertions, deletions) from being one of the possible ones."""
-    substitutions, insertions, deletions = found
-    total = sum(min(possible))
-    surplus = min(possible)[1] - min(possible)[2]
-    if (substitutions, deletions, insertions) in possible:
-        return "Insertions and deletions are swapped: a deletion is a word that was said and not written"
-    if sum(found) < total:
-        return f"{total} edits are needed, these are {sum(found)}. Does your walk stop at an edge, before the corner (0, 0)?"
-    if sum(found) > total:
-        return f"{total} edits are enough, these are {sum(found)}. Are hits among them, or is it not the cheapest walk?"
-    if insertions - deletions != surplus:
-        return f"The total is right, but insertions minus deletions must be {surplus}, the words written minus the words said"
-    return f"The total is right, but no cheapest walk has these parts. One that has: {min(possible)}"
+def counts(reference: str, hypothesis: str) -> OneOf:
+    """Substitutions, insertions and deletions of any cheapest walk."""
+    return OneOf(tuple(sorted(cheapest_splits(reference.split(), hypothesis.split()))))
 
 
-def examine_corpus(answer: Callable[[list[str], list[str]], float]) -> None:
-    """03.4: the word error rate of a list of pairs."""
+def _of_counts(change: Callable[[int, int, int], tuple]) -> Callable[[str, str], OneOf]:
+    return lambda reference, hypothesis: OneOf(tuple(change(*split) for split in counts(reference, hypothesis).values))
+
+
+def _only_the_edge(reference: str, hypothesis: str) -> OneOf:
+    """What walks give that stop as soon as one of the two sides is used up."""
+    said, written = reference.split(), hypothesis.split()
+    table = edit_table(said, written)
+    ends: set[tuple[int, int, int]] = set()
+
+    def walk(i: int, j: int, found: tuple[int, int, int]) -> None:
+        if not (i and j):
+            ends.add(found)
+            return
+        s, n, d = found
+        wrong = said[i - 1] != written[j - 1]
+        if table[i][j] == table[i - 1][j - 1] + wrong:
+            walk(i - 1, j - 1, (s + wrong, n, d))
+        if table[i][j] == table[i][j - 1] + 1:
+            walk(i, j - 1, (s, n + 1, d))
+        if table[i][j] == table[i - 1][j] + 1:
+            walk(i - 1, j, (s, n, d + 1))
+
+    walk(len(said), len(written), (0, 0, 0))
+    return OneOf(tuple(sorted(ends)))
+
+
+def _by_bags(reference: str, hypothesis: str) -> tuple[int, int, int]:
+    lost = (Counter(reference.split()) - Counter(hypothesis.split())).total()
+    made_up = (Counter(hypothesis.split()) - Counter(reference.split())).total()
+    both = min(lost, made_up)
+    return both, made_up - both, lost - both
+
+
+def _by_lengths(reference: str, hypothesis: str) -> tuple[int, int, int]:
+    said, written = reference.split(), hypothesis.split()
+    return _by_place(said, written), max(0, len(written) - len(said)), max(0, len(said) - len(written))
+
+
+Corpus = tuple[list[str], list[str]]
+
+
+def corpora() -> list[Corpus]:
+    """Sentences of unlike length, words that stand on the wrong side of a full stop, an empty reference, one pair alone."""
     rng = random.Random(33)
-    corpora = [
+    named = [
         (["ja", "det er godt i dag", "vi ses i morgen"], ["nej", "det er godt i dag", "vi ses"]),
         (["jeg har en", "kop te"], ["jeg har", "en kop te"]),
+        (["", "ja tak"], ["øh", "ja tak"]),
+        (["nej", "en kop kaffe og te"], ["nej nej nej", ""]),
+        (["hvordan går det"], ["hvordan det går"]),
     ]
-    corpora += [tuple(map(list, zip(*[random_pair(rng) for _ in range(size)], strict=True))) for size in (3, 8, 15)]
-    for references, hypotheses in corpora:
-        found, right = attempt(answer, references, hypotheses), word_error_rate(references, hypotheses)
-        if not near(found, right):
-            seen = f"{len(references)} pairs, the first {references[0]!r}, gave {as_number(found)}, expected {right:.3f}. "
-            raise NotYet(seen + why_corpus(references, hypotheses, found, right))
+    drawn = [tuple(map(list, zip(*[random_pair(rng) for _ in range(size)], strict=True))) for size in (3, 8, 15, 15)]
+    return [*named, *drawn]
 
 
-def why_corpus(references: list[str], hypotheses: list[str], found: Any, right: int | float) -> str:
-    """The mistake that makes a corpus's rate of `right` come out as `found`."""
-    rates = [word_error_rate(*pair) for pair in zip(references, hypotheses, strict=True)]
-    errors = sum(counts.errors for counts in error_counts(references, hypotheses))
-    joined = word_error_rate(" ".join(references), " ".join(hypotheses))
-    written = sum(len(text.split()) for text in hypotheses)
-    guesses = [
-        (100 * right, "That is percent; a rate is wanted"),
-        (sum(rates) / len(rates), "That is the mean of the sentences' rates: a one-word sentence weighs as much as a long one"),
-        (sum(rates), "That is the sum of the sentences' rates. Sum errors and words, each for itself, then divide once"),
-        (joined, "You joined all sentences into one: then a word may be matched with the next sentence's"),
-        (errors / written, "Did you divide by the words that were written?"),
-        (errors, "That is the number of errors. Over how many words?"),
-        (errors / len(references), "That is errors per sentence, not per word"),
-    ]
-    return next(
-        (words for value, words in guesses if near(found, value)), "Sum errors and words over all pairs, then divide once"
-    )
+def corpus_rate(references: list[str], hypotheses: list[str]) -> float:
+    """All errors over all words said."""
+    return _sum_of_errors(references, hypotheses) / sum(len(text.split()) for text in references)
 
 
-def examine_normaliser(answer: Callable[[str], str]) -> None:
-    """03.5: composed letters, lower case, marks to spaces, single spaces; letters and digits stay."""
-    rng = random.Random(35)
-    texts = ["Hej, du!", "Blåbærgrød på Ærø, 20 øre", "e-mail", "  To  spaces\tand a tab "]
-    texts.append(unicodedata.normalize("NFD", "Får får får? Nej, får får lam."))
-    for text in texts + [" ".join(rng.sample(MARKED, 4)) for _ in range(10)]:
-        found, right = attempt(answer, text), tidy(text)
-        if found != right:
-            raise NotYet(f"{text!r} became {found!r}, expected {right!r}. {why_text(text, found, right)}")
+def _sum_of_errors(references: list[str], hypotheses: list[str]) -> int:
+    return sum(_edits(a.split(), b.split()) for a, b in zip(references, hypotheses, strict=True))
+
+
+def _rates(references: list[str], hypotheses: list[str]) -> list[float]:
+    return [word_error_rate(*pair) for pair in zip(references, hypotheses, strict=True)]
+
+
+def _joined_rate(references: list[str], hypotheses: list[str]) -> float:
+    return word_error_rate(" ".join(references), " ".join(hypotheses))
+
+
+def _first_pair(references: list[str], hypotheses: list[str]) -> float:
+    return word_error_rate(references[0], hypotheses[0])
 
 
 def tidy(text: str) -> str:
     """Composed letters, lower case, a space for every mark, one space between words."""
-    text = unicodedata.normalize("NFC", text).lower()
-    return " ".join("".join(letter if letter.isalnum() else " " for letter in text).split())
+    return _tidy(text)
 
 
-def why_text(text: str, found: Any, right: str) -> str:
-    """The mistake that makes `text` come out as `found` and not as `right`."""
-    if not isinstance(found, str):
-        return "One string is wanted; did you forget to join the words?"
-    marks = " ".join(dict.fromkeys(letter for letter in found if not (letter.isalnum() or letter == " ")))
-    lost_digits = any(letter.isdigit() for letter in right) and not any(letter.isdigit() for letter in found)
-    together = found.replace(" ", "") == right.replace(" ", "")
-    reasons = [
-        (
-            text != unicodedata.normalize("NFC", text),
-            "This å is two characters, a and a ring above. Make it one first, with NFC",
-        ),
-        (found.lower() == right, "Capital letters are left"),
-        (found.isascii() and not right.isascii(), "Where did æ, ø and å go? Danish needs them"),
-        (" ".join(found.split()) == right, "The words are right, the spaces are not: one between words, none around them"),
-        (lost_digits, "The digits are gone. Somebody said them"),
-        (together, "A mark between two words became nothing; make it a space: e-mail is e mail"),
-        (bool(marks), f"Left over: {marks}. What does str.isalnum say of them?"),
+def _tidy(text: str, keep: Callable[[str], bool] = str.isalnum, mark: str = " ", form: str = "NFC", lower: bool = True) -> str:
+    text = unicodedata.normalize(form, text) if form else text
+    text = text.lower() if lower else text
+    return " ".join("".join(c if keep(c) else " " if c.isspace() else mark for c in text).split())
+
+
+def _without_collapsing(text: str) -> str:
+    return "".join(c if c.isalnum() else " " for c in unicodedata.normalize("NFC", text).lower())
+
+
+def _outer_marks(text: str) -> str:
+    words = unicodedata.normalize("NFC", text).lower().split()
+    return " ".join("".join(w.strip(".,;:!?«»()/-_")) for w in words if w.strip(".,;:!?«»()/-_"))
+
+
+def texts() -> list[tuple[str]]:
+    """Marks at the ends and within words, digits, an underscore, letters in two parts, spaces of all kinds, and nothing."""
+    rng = random.Random(35)
+    named = [
+        "Hej, du!",
+        "Blåbærgrød på Ærø, 20 øre",
+        "e-mail",
+        "  To  spaces\tand a tab ",
+        "",
+        " ",
+        "?",
+        "a_b og _",
+        "Nå?! Jo.",
     ]
-    return next((words for holds, words in reasons if holds), "Compare the two letter by letter: where do they part?")
+    named += [unicodedata.normalize("NFD", text) for text in ("Får får får? Nej, får får lam.", "Ål på Læsø: 3 kg")]
+    return [(text,) for text in (*named, "linje\nto", *(" ".join(rng.sample(MARKED, 4)) for _ in range(12)))]
+
+
+def fair_score(reference: str, hypothesis: str) -> tuple[int, int]:
+    """Errors, and words said, when both sides went through the same normaliser."""
+    said, written = tidy(reference).split(), tidy(hypothesis).split()
+    return _edits(said, written), len(said)
+
+
+def one_sided_score(reference: str, hypothesis: str) -> tuple[int, int]:
+    """The broken one: what was written is normalised, what was said is not."""
+    said, written = reference.split(), tidy(hypothesis).split()
+    return _edits(said, written), len(said)
+
+
+def _other_sided(reference: str, hypothesis: str) -> tuple[int, int]:
+    said, written = tidy(reference).split(), hypothesis.split()
+    return _edits(said, written), len(said)
+
+
+def _neither(reference: str, hypothesis: str) -> tuple[int, int]:
+    said, written = reference.split(), hypothesis.split()
+    return _edits(said, written), len(said)
+
+
+def score_pairs() -> list[Pair]:
+    """Capitals, marks and hyphens on one side, on both and on none."""
+    return [
+        ("Hej, du!", "hej du"),
+        ("det er godt", "Det er godt."),
+        ("E-mail: ja tak", "e-mail ja"),
+        ("På Ærø? Nej", "på ærø"),
+        ("en kop te", "en kop kaffe"),
+        ("Ja!", ""),
+        ("7-eleven", "7 eleven er åben"),
+        ("nej nej", "Nej, nej"),
+    ]
+
+
+NUMBER = Number()
+
+
+def _first_wrong_cell(found: list[int], right: list[int]) -> str:
+    if len(found) != len(right):
+        return f"Three words and the column before them make {len(right)} cells; these are {len(found)}."
+    cell = next(at for at, (a, b) in enumerate(zip(found, right, strict=True)) if a != b)
+    return f"Look at cell {cell} (from 0) again: which of its three neighbours is the cheapest?"
+
+
+def _totals(found: tuple[int | float, ...], right: tuple[int, int, int]) -> str:
+    if sum(found) != sum(right):
+        return f"The cheapest walk costs {sum(right)}; these add up to {sum(found)}."
+    return f"The total is right, but no cheapest walk has these parts. One that has: {right}."
+
+
+def _what_parts_them(found: str, right: str) -> str:
+    if found.split() == right.split():
+        return "The words are right, the spaces are not: one between words, none around them."
+    if found.lower() == right:
+        return "Only capital letters differ."
+    return "Compare the two letter by letter: where do they part?"
 
 
 EXERCISES: dict[str, Exercise] = {
     "03.1": Exercise(
-        examine_last_row,
-        (
+        title="the last row, by hand",
+        level=1,
+        minutes=5,
+        purpose="to fill the table once with a pencil, so that no edit distance is ever magic again",
+        solve=last_row,
+        cases=lambda: [()],
+        reader=Ids(wanted="a list of four whole numbers"),
+        of_values=True,
+        mistakes=(
+            Mistake(
+                lambda: [row[-1] for row in edit_table(HAND_REFERENCE.split(), HAND_HYPOTHESIS.split())],
+                "This is the last column, read downwards. The last row belongs to the last word that was said.",
+            ),
+            Mistake(
+                lambda: table_without_substitutions(HAND_REFERENCE.split(), HAND_HYPOTHESIS.split())[-1],
+                "You never took the diagonal for a substitution: one word for another costs 1, not 2.",
+            ),
+            Mistake(
+                lambda: edit_table(HAND_REFERENCE.split(), HAND_HYPOTHESIS.split())[-2],
+                "That is the row of *sort*; one more.",
+            ),
+            Mistake(lambda: last_row()[1:], "The first cell is missing: what it costs to lose every word."),
+            Mistake(lambda: [0, *last_row()[1:]], "The first cell: how many edits turn all four words into nothing?"),
+            Mistake(
+                lambda: [len(HAND_REFERENCE.split()) - j for j in range(4)],
+                "The last cell would be 1, but two things happened: *drikker* became *drak*, and *sort* was lost.",
+            ),
+        ),
+        otherwise=_first_wrong_cell,
+        hints=(
             "The first row is 0 1 2 3: from nothing to one, two, three words, by insertions. The first column: deletions.",
             "Where the two words are the same, copy the diagonal neighbour. Elsewhere, 1 + the smallest of three neighbours.",
             'The row of "jeg" is 1 0 1 2, the row of "drikker" 2 1 1 2. Two more.',
         ),
     ),
     "03.2": Exercise(
-        examine_word_error_rate,
-        (
-            "Two numbers and a division: the corner of the table, and how many words were said.",
-            "text.split() makes the words; edit_table(said, written)[-1][-1] is the number of edits.",
-            "return edit_table(reference.split(), hypothesis.split())[-1][-1] / … what?",
+        title="the word error rate, from nothing",
+        level=3,
+        minutes=20,
+        purpose="to have written once what every leaderboard rests on",
+        solve=word_error_rate,
+        cases=pairs,
+        reader=NUMBER,
+        mistakes=(
+            Mistake(_rate(_edits, lambda a, b: len(b)), "Did you divide by the hypothesis? What counts is what was said."),
+            Mistake(_rate(_edits, lambda a, b: max(len(a), len(b))), "Did you divide by the longer of the two?"),
+            Mistake(_rate(_edits, lambda a, b: 1), "That is the number of errors. Over how many words?"),
+            Mistake(lambda a, b: 100 * word_error_rate(a, b), "That is percent; a rate is wanted, where 1.0 is every word."),
+            Mistake(lambda a, b: 1 - word_error_rate(a, b), "The errors are wanted, and not what is left of 1."),
+            Mistake(lambda a, b: min(1.0, word_error_rate(a, b)), "Did you cap it? More errors than words are possible."),
+            Mistake(_rate(_by_place, _said), "Did you compare word by word with zip? A lost word shifts all that follow."),
+            Mistake(
+                _rate(lambda a, b: _by_place(a, b) + abs(len(a) - len(b)), _said),
+                "Did you compare word by word from the left? A lost word shifts all that follow.",
+            ),
+            Mistake(_rate(_by_counting, _said), "The order counts, too: *kop en* for *en kop* is two errors."),
+            Mistake(
+                lambda a, b: error_counts(a, b, "char")[0].rate,
+                "That is the rate over characters. Did you split the text into words?",
+            ),
+            Mistake(
+                lambda a, b: _edits(a.split(" "), b.split(" ")) / max(len(a.split(" ")), 1),
+                'Two spaces hold no word between them: text.split() knows that, split(" ") does not.',
+            ),
+            Mistake(
+                _rate(lambda a, b: table_without_substitutions(a, b)[-1][-1], _said),
+                "One word for another costs 1, not 2: the diagonal neighbour plus 1 is the third way.",
+            ),
+            Mistake(lambda a, b: word_error_rate(a, b) if a.split() else 0.0, "Nothing said, two words written: two errors."),
+        ),
+        otherwise="Fill the table of this pair by hand; errors over the words that were said.",
+        forbidden=("edit_table", "align", "error_counts", "word_error_rate", "wer", "process_words", "Levenshtein"),
+        hints=(
+            "Split both texts into words. The first row is 0, 1, 2, … and every further row begins with its own number.",
+            "A cell is the diagonal neighbour if the words agree, else 1 + the smallest of three neighbours. Two rows do.",
+            "The last cell over how many words? And for nothing said, over 1.",
         ),
     ),
     "03.3": Exercise(
-        examine_counts,
-        (
+        title="the kinds of error",
+        level=3,
+        minutes=20,
+        purpose="to read off what went wrong, and not only how much",
+        solve=counts,
+        cases=pairs,
+        reader=Parts(*(Number(whole=True),) * 3, wanted="three whole numbers, (substitutions, insertions, deletions)"),
+        mistakes=(
+            Mistake(
+                _of_counts(lambda s, n, d: (s, d, n)),
+                "Insertions and deletions are swapped: a deletion is a word that was said and not written.",
+            ),
+            Mistake(_of_counts(lambda s, n, d: (n, s, d)), "Another order: substitutions, insertions, deletions."),
+            Mistake(_of_counts(lambda s, n, d: (n, d, s)), "Another order: substitutions come first."),
+            Mistake(_of_counts(lambda s, n, d: (d, n, s)), "Substitutions and deletions are swapped."),
+            Mistake(_only_the_edge, "Does your walk stop at an edge, before the corner (0, 0)?"),
+            Mistake(_by_bags, "You compared which words there are; their order counts, too."),
+            Mistake(
+                _by_lengths, "You compared word by word from the left. A lost word shifts all that follow; walk the table."
+            ),
+        ),
+        otherwise=_totals,
+        forbidden=("align", "error_counts", "process_words"),
+        hints=(
             "Start in the last corner, at i = len(said), j = len(written). Which neighbour did the number come from?",
             "Diagonal, if table[i][j] == table[i-1][j-1] + (said[i-1] != written[j-1]): a hit or a substitution.",
             "From above, table[i-1][j] + 1: a deletion. From the left, table[i][j-1] + 1: an insertion.",
@@ -257,19 +407,105 @@ EXERCISES: dict[str, Exercise] = {
         ),
     ),
     "03.4": Exercise(
-        examine_corpus,
-        (
+        title="the corpus rate",
+        level=1,
+        minutes=8,
+        purpose="to get the number that people mean when they say “the WER”",
+        solve=corpus_rate,
+        cases=corpora,
+        reader=NUMBER,
+        mistakes=(
+            Mistake(lambda a, b: 100 * corpus_rate(a, b), "That is percent; a rate is wanted."),
+            Mistake(
+                lambda a, b: fmean(_rates(a, b)), "That is the mean of the sentences' rates: *nej* weighs as much as ten words."
+            ),
+            Mistake(lambda a, b: sum(_rates(a, b)), "That is the sum of the sentences' rates."),
+            Mistake(_joined_rate, "You joined all sentences into one: then a word may be matched with the next sentence's."),
+            Mistake(
+                lambda a, b: _sum_of_errors(a, b) / sum(len(text.split()) for text in b),
+                "Did you divide by the words that were written?",
+            ),
+            Mistake(_sum_of_errors, "That is the number of errors. Over how many words?"),
+            Mistake(lambda a, b: _sum_of_errors(a, b) / len(a), "That is errors per sentence, not per word."),
+            Mistake(_first_pair, "That is the first sentence alone. Is your return inside the loop?"),
+            Mistake(
+                lambda a, b: (
+                    sum(abs(len(x.split()) - len(y.split())) for x, y in zip(a, b, strict=True))
+                    / sum(len(x.split()) for x in a)
+                ),
+                "Lengths alone do not tell: a wrong word leaves them as they are.",
+            ),
+        ),
+        otherwise="Sum errors and words over all pairs, then divide once.",
+        forbidden=("error_counts", "word_error_rate", "wer"),
+        hints=(
             "Walk through both lists at once with zip, and keep two sums.",
             "One sum for errors, one for reference words. Divide after the loop, once.",
-            "errors += edit_table(reference.split(), hypothesis.split())[-1][-1] and words += len(reference.split())",
         ),
     ),
     "03.5": Exercise(
-        examine_normaliser,
-        (
+        title="a normaliser",
+        level=2,
+        minutes=10,
+        purpose="to decide what counts as the same word, before anything is counted",
+        solve=tidy,
+        cases=texts,
+        reader=Text(),
+        mistakes=(
+            Mistake(lambda t: _tidy(t, form=""), "This letter is two characters, an a and a ring. Make them one first: NFC."),
+            Mistake(lambda t: _tidy(t, form="NFD"), "NFD takes the rings off the letters; NFC puts them on."),
+            Mistake(lambda t: _tidy(t, lower=False), "Capital letters are left."),
+            Mistake(lambda t: _tidy(t, mark=""), "A mark between two words became nothing; make it a space: e-mail is e mail."),
+            Mistake(lambda t: _tidy(t, str.isalpha), "The digits are gone. Somebody said them."),
+            Mistake(
+                lambda t: _tidy(t, lambda c: c.isalnum() or c == "_"),
+                "The underscore is a mark, too (\\w in a pattern keeps it).",
+            ),
+            Mistake(lambda t: _tidy(t, lambda c: c.isalnum() and c.isascii()), "Where did æ, ø and å go? Danish needs them."),
+            Mistake(lambda t: _tidy(t, lambda c: c.isalnum() or c == "?"), "The question marks are left."),
+            Mistake(lambda t: _tidy(t, lambda c: c.isalnum() or c == "-"), "The hyphens are left: e-mail is e mail here."),
+            Mistake(lambda t: _tidy(t, lambda c: not c.isspace()), "The marks are left. What does str.isalnum say of them?"),
+            Mistake(
+                lambda t: " ".join("".join(c if c.isalnum() else " " for c in t.lower() if c.isascii()).split()),
+                "Where did æ, ø and å go? Throwing away what is not ASCII throws Danish away.",
+            ),
+            Mistake(lambda t: unicodedata.normalize("NFC", t).lower(), "The marks are left, and the spaces as they were."),
+            Mistake(_without_collapsing, "The words are right, the spaces are not: one between words, none around them."),
+            Mistake(lambda t: _without_collapsing(t).strip(), "Two spaces in a row are left between words."),
+            Mistake(_outer_marks, "Marks within words are left: only those at the ends went."),
+        ),
+        otherwise=_what_parts_them,
+        hints=(
             'unicodedata.normalize("NFC", text) first: å typed as a plus ring becomes one character.',
-            "Then text.lower(). Then every character that is not letter.isalnum() becomes a space.",
-            '" ".join(text.split()) leaves one space between words and none around them.',
+            "Then lower case. Then every character that str.isalnum does not know becomes a space.",
+            "Splitting and joining again leaves one space between words and none around them.",
+        ),
+    ),
+    "03.6": Exercise(
+        title="repair: a perfect transcript with errors",
+        level=1,
+        minutes=6,
+        purpose="to see how a normaliser in the wrong place makes a good system bad",
+        solve=fair_score,
+        cases=score_pairs,
+        reader=Parts(Number(whole=True), Number(whole=True), wanted="two whole numbers, (errors, words said)"),
+        broken=one_sided_score,
+        symptom="“Hej, du!” written down as “hej du” has two errors, and so has “Hej, du!” itself. Who is tidied?",
+        mistakes=(
+            Mistake(_other_sided, "Now what was said is tidied, and what was written is not."),
+            Mistake(_neither, "Now neither side is tidied."),
+            Mistake(
+                lambda a, b: (align(tidy(a).split(), tidy(b).split()).counts.errors, len(tidy(b).split())),
+                "The errors are right; the words are those that were said.",
+            ),
+            Mistake(
+                lambda a, b: (_edits(list(tidy(a)), list(tidy(b))), len(tidy(a))), "Those are characters. Split into words."
+            ),
+        ),
+        otherwise="Both sides through the same normaliser, then into words.",
+        hints=(
+            "Follow one comma of the reference through the function.",
+            "Both sides need the same treatment, before they are split.",
         ),
     ),
 }

@@ -1,19 +1,125 @@
-"""Exercises of chapter 09, training: a step of AdamW, gradients added up, gradients clipped, and when to stop."""
+"""Exercises of chapter 09, training: a step of AdamW, gradients added up and clipped, when to stop, a learning rate."""
 
 import math
-import operator
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from course_lib.exercises.base import Exercise, NotYet, attempt
+from course_lib.exercises.base import Exercise, Mistake
+from course_lib.exercises.reading import ListOf, Number, Numbers, Parts
 
 State = tuple[float, float, float]
 """Weight, running mean of the gradients, running mean of their squares."""
 
 GRADIENTS = ([0.5, -0.2, 0.9, 0.1], [3e-6, 2e-6, -1e-6, 4e-6], [-40.0, -60.0, 10.0, 0.0])
+
+
+def adamw(weight: float, gradient: float, mean: float, square: float, step: int, lr: float, weight_decay: float) -> State:
+    """One step of AdamW on a number (Loshchilov & Hutter 2019, algorithm 2)."""
+    return _adamw(weight, gradient, mean, square, step, lr, weight_decay)
+
+
+def _adamw(
+    weight: float, gradient: float, mean: float, square: float, step: int, lr: float, decay: float, slip: str = ""
+) -> State:
+    """The step, or one with a planted `slip`."""
+    if slip == "l2":
+        gradient = gradient + decay * weight
+    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+    corrections = (1 - 0.9**step, 1 - 0.999**step)
+    slow, fast = (mean, square) if slip == "no correction" else (mean / corrections[0], square / corrections[1])
+    root = fast if slip == "no root" else math.sqrt(fast + 1e-8) if slip == "inside" else math.sqrt(fast)
+    move = lr * slow / (root + (0.0 if slip == "inside" else 1e-8))
+    shrink = {"l2": 1.0, "no decay": 1.0, "without lr": 1 - decay}.get(slip, 1 - lr * decay)
+    kept = (slow, fast) if slip == "keeps corrected" else (mean, square)
+    if slip == "after":
+        return (weight - move) * shrink, *kept
+    return weight * shrink + (move if slip == "uphill" else -move), *kept
+
+
+def _slip(name: str):
+    return lambda *given: _adamw(*given, slip=name)
+
+
+def _with_rate(weight: float, gradient: float, mean: float, square: float, step: int, lr: float, decay: float) -> State:
+    return _adamw(weight, gradient, mean, square, step, 0.1, decay)
+
+
+def _with_decay(weight: float, gradient: float, mean: float, square: float, step: int, lr: float, decay: float) -> State:
+    return _adamw(weight, gradient, mean, square, step, lr, 0.3)
+
+
+def adamw_cases() -> list[tuple[float, float, float, float, int, float, float]]:
+    """Walks through small and large gradients, with three pairs of rate and decay, and a step late in a training."""
+    cases = []
+    for lr, decay in ((0.1, 0.3), (0.02, 0.0), (0.5, 0.05)):
+        for row in GRADIENTS:
+            weight, mean, square = 2.0, 0.0, 0.0
+            for step, gradient in enumerate(row, start=1):
+                cases.append((weight, gradient, mean, square, step, lr, decay))
+                weight, mean, square = adamw(*cases[-1])
+    return [*cases, (-1.5, 0.3, 0.2, 0.04, 5000, 0.01, 0.1), (0.0, 0.0, 0.0, 0.0, 1, 0.1, 0.1)]
+
+
+def accumulate(gradients: Sequence[Tensor], label_tokens: Sequence[int]) -> Tensor:
+    """Gradients of batch means → the gradient of the mean over all label tokens."""
+    return _weighed(gradients, label_tokens) / sum(label_tokens)
+
+
+def _weighed(gradients: Sequence[Tensor], weights: Sequence[int | float]) -> Tensor:
+    return torch.stack([g * weight for g, weight in zip(gradients, weights, strict=True)]).sum(dim=0)
+
+
+def _inverse(gradients: Sequence[Tensor], counts: Sequence[int]) -> Tensor:
+    weights = [1 / n for n in counts]
+    return _weighed(gradients, weights) / sum(weights)
+
+
+def accumulation_cases() -> list[tuple[list[Tensor], list[int]]]:
+    """Equal and unequal counts, one batch, many, and gradients of one, two and three dimensions."""
+    rng = torch.Generator().manual_seed(82)
+    counted = (([97, 131, 60, 210], (3,)), ([8, 8, 8, 8], (3,)), ([5, 40], (2, 3)), ([7], (4,)), ([1, 2, 3, 4, 90], (2, 2, 2)))
+    return [([torch.randn(shape, generator=rng, dtype=torch.double) for _ in counts], counts) for counts, shape in counted]
+
+
+def clip(gradients: Sequence[Tensor], max_norm: float) -> list[Tensor]:
+    """All gradients times one factor, so that they are together at most `max_norm` long."""
+    return _clipped(gradients, max_norm)
+
+
+def _length(gradients: Sequence[Tensor]) -> float:
+    return math.sqrt(sum(float(g.square().sum()) for g in gradients))
+
+
+def _clipped(gradients: Sequence[Tensor], max_norm: float, slip: str = "") -> list[Tensor]:
+    """Clipped, or with a planted `slip`."""
+    norm = _length(gradients)
+    norm = {"squared": norm**2, "added": sum(float(g.norm()) for g in gradients)}.get(slip, norm)
+    if slip == "largest":
+        norm = max(float(g.abs().max()) for g in gradients)
+    if norm == 0:
+        return list(gradients)
+    factor = max_norm / norm if slip == "up" else min(1.0, max_norm / norm)
+    return [g * factor for g in gradients]
+
+
+def clipping_cases() -> list[tuple[list[Tensor], float]]:
+    """Longer and shorter than limits of 1, 0.5 and 20; one tensor; all zeros, which are as long as they can be."""
+    rng = torch.Generator().manual_seed(83)
+    cases = []
+    for scale, limit in ((3, 1.0), (0.02, 1.0), (0.25, 0.5), (3, 20.0), (50, 20.0)):
+        cases.append(
+            ([scale * torch.randn(shape, generator=rng, dtype=torch.double) for shape in ((4, 3), (5,), (2, 2))], limit)
+        )
+    alone = [torch.tensor([3.0, 4.0], dtype=torch.double)]
+    return [
+        *cases,
+        (alone, 2.5),
+        (alone, 5.0),
+        ([torch.zeros(3, dtype=torch.double), torch.zeros(2, 2, dtype=torch.double)], 1.0),
+    ]
+
 
 CURVES = (
     ([0.5, 0.5, 0.5, 0.5], 2, 0.0),
@@ -24,159 +130,25 @@ CURVES = (
     ([0.5, 0.25, 0.5, 0.375, 0.3125, 0.28125], 3, 0.0),
     ([0.5, 0.484375, 0.46875, 0.453125], 2, 0.25),
     ([0.25, 0.21875, 0.1875, 0.15625], 2, 0.0625),
+    ([3.0, 2.0, 1.5, 1.25, 0.5], 2, 0.0),
+    ([1.5, 1.5, 1.25, 1.25, 1.0], 1, 0.0),
+    ([0.5, 0.25, 0.375, 0.125], 1, 0.0),
+    ([4.0, 2.0, 1.0], 1, 0.0),
+    ([0.5], 1, 0.0),
+    ([], 2, 0.0),
+    ([0.5, 0.625, 0.5625, 0.25], 2, 0.0),
 )
 """WER after each validation, patience, min_delta; all exact in binary, so that < and ≤ can be told apart."""
 
 
-def _diagnose(found: Any, wrong: dict[str, Any], same: Callable[[Any, Any], bool], otherwise: str) -> NotYet:
-    """The mistake whose results are those that were found; `wrong` maps what to say to the results of that mistake."""
-    return NotYet(next((say for say, results in wrong.items() if same(found, results)), otherwise))
+def stops_after(wers: Sequence[float], patience: int, min_delta: float) -> int:
+    """How many validations a training sees before its patience is used up."""
+    return _stops(wers, patience, min_delta)
 
 
-def adamw(
-    weight: float, gradient: float, mean: float, square: float, step: int, lr: float, decay: float, slip: str = ""
-) -> State:
-    """One step of AdamW on a number (Loshchilov & Hutter 2019, algorithm 2), or with a planted `slip`."""
-    if slip == "l2":
-        gradient = gradient + decay * weight
-    mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
-    slow, fast = (mean, square) if slip == "no correction" else (mean / (1 - 0.9**step), square / (1 - 0.999**step))
-    root = fast if slip == "no root" else math.sqrt(fast + 1e-8) if slip == "inside" else math.sqrt(fast)
-    move = lr * slow / (root + (0.0 if slip == "inside" else 1e-8))
-    shrink = {"l2": 1.0, "no decay": 1.0, "without lr": 1 - decay}.get(slip, 1 - lr * decay)
-    if slip == "after":
-        return (weight - move) * shrink, mean, square
-    return weight * shrink + (move if slip == "uphill" else -move), mean, square
-
-
-def _walk(step_of: Callable[..., Any]) -> list[float]:
-    """The weights that a rule walks through, for all rows of gradients."""
-    weights = []
-    for row in GRADIENTS:
-        state: State = (2.0, 0.0, 0.0)
-        for step, gradient in enumerate(row, start=1):
-            state = step_of(state[0], gradient, state[1], state[2], step, 0.1, 0.3)
-            weights.append(state[0])
-    return weights
-
-
-def _checked(answer: Callable[..., Any]) -> Callable[..., State]:
-    def step_of(*given: int | float) -> State:
-        found = attempt(answer, *given)
-        try:
-            weight, mean, square = (float(part) for part in found)
-        except (TypeError, ValueError):
-            raise NotYet(f"give back three numbers (weight, mean, square), not {found!r}.") from None
-        return weight, mean, square
-
-    return step_of
-
-
-def _close(found: Sequence[float], expected: Sequence[float]) -> bool:
-    return all(math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9) for a, b in zip(found, expected, strict=True))
-
-
-def examine_adamw(answer: Callable[..., State]) -> None:
-    """09.1: shrink, remember, correct, divide."""
-    found, expected = _walk(_checked(answer)), _walk(adamw)
-    if _close(found, expected):
-        return
-    slips = {
-        "l2": "the decay went into the gradient: that is L2 in Adam. The W of AdamW takes it off the weight itself.",
-        "no correction": "the running means start at 0, too small: divide by 1 − β ** step before you use them.",
-        "inside": "ε belongs outside the root. Inside, it is 10,000 times as strong when gradients are small.",
-        "no root": "divide by the root of the mean square, so that the gradient's unit cancels.",
-        "without lr": "the decay is multiplied by the learning rate too: weight * (1 − lr * weight_decay).",
-        "no decay": "the weight is not decayed. Before the step, take lr * weight_decay of it away.",
-        "after": "decay the old weight and then take the step; you decayed the step as well.",
-        "uphill": "it walks uphill: the step is subtracted.",
-    }
-    wrong = {say: _walk(lambda *given, slip=slip: adamw(*given, slip=slip)) for slip, say in slips.items()}
-    at = next(index for index in range(len(found)) if not _close([found[index]], [expected[index]]))
-    off = f"gradient {at % 4 + 1} of {GRADIENTS[at // 4]} should bring the weight to {expected[at]:.6f}, not {found[at]:.6f}."
-    raise _diagnose(found, wrong, _close, off)
-
-
-def _same(found: Sequence[Tensor], expected: Sequence[Tensor]) -> bool:
-    return all(torch.allclose(a, b, rtol=1e-4, atol=1e-7) for a, b in zip(found, expected, strict=True))
-
-
-def _tensor(found: Any, shape: torch.Size) -> Tensor:
-    if not isinstance(found, Tensor) or found.shape != shape:
-        raise NotYet(f"give back one tensor of shape {tuple(shape)}, not {getattr(found, 'shape', found)!r}.")
-    return found.double()
-
-
-def weigh(gradients: Sequence[Tensor], counts: Sequence[int], slip: str = "") -> Tensor:
-    """Gradients of batch means → the gradient of the mean over all label tokens, or with a planted `slip`."""
-    weights = [1 / n for n in counts] if slip == "inverse" else [1] * len(counts) if slip in ("mean", "sum") else list(counts)
-    total = torch.stack([g * weight for g, weight in zip(gradients, weights, strict=True)]).sum(dim=0)
-    divisor = {"sum": 1, "undivided": 1, "batches": len(counts)}.get(slip, sum(weights))
-    return gradients[-1] if slip == "last" else total / divisor
-
-
-def examine_accumulation(answer: Callable[[list[Tensor], list[int]], Tensor]) -> None:
-    """09.2: weigh each batch's mean by its label tokens."""
-    rng = torch.Generator().manual_seed(82)
-    counted = ([8, 8, 8, 8], [97, 131, 60, 210], [5, 40])
-    cases = [([torch.randn(3, generator=rng, dtype=torch.double) for _ in counts], counts) for counts in counted]
-    found = [_tensor(attempt(answer, [g.clone() for g in case[0]], list(case[1])), case[0][0].shape) for case in cases]
-    if _same(found, [weigh(*case) for case in cases]):
-        return
-    slips = {
-        "mean": "that is the plain mean. It is right only if all batches hold equally many label tokens: weigh them.",
-        "sum": "that is the sum of the gradients. Four batches would take a step four times as long.",
-        "undivided": "they are weighted; now divide by all label tokens together.",
-        "batches": "divide by the number of tokens, not by the number of batches.",
-        "inverse": "a batch with more label tokens counts more; you divided by its tokens.",
-        "last": "that is the last batch alone. Did zero_grad come too early?",
-    }
-    wrong = {say: [weigh(*case, slip=slip) for case in cases] for slip, say in slips.items()}
-    raise _diagnose(found, wrong, _same, "that is not Σ gradient · tokens / Σ tokens, the mean over all label tokens.")
-
-
-def clip_together(gradients: Sequence[Tensor], max_norm: float, slip: str = "") -> list[Tensor]:
-    """All gradients times one factor, so that they are together at most `max_norm` long, or with a planted `slip`."""
-    if slip == "each":
-        return [clip_together([g], max_norm)[0] for g in gradients]
-    if slip == "clamp":
-        return [g.clamp(-max_norm, max_norm) for g in gradients]
-    squared = sum(float(g.square().sum()) for g in gradients)
-    norm = {"squared": squared, "added": sum(float(g.norm()) for g in gradients)}.get(slip, math.sqrt(squared))
-    factor = 1.0 if slip == "nothing" else max_norm / norm if slip == "up" else min(1.0, max_norm / norm)
-    return [g * factor for g in gradients]
-
-
-def examine_clipping(answer: Callable[[list[Tensor], float], list[Tensor]]) -> None:
-    """09.3: one norm for all, one factor, and only downwards."""
-    rng = torch.Generator().manual_seed(83)
-    shapes = ((4, 3), (5,), (2, 2))
-    cases = [[scale * torch.randn(shape, generator=rng, dtype=torch.double) for shape in shapes] for scale in (3, 0.02, 0.25)]
-    found = [part for case in cases for part in _tensors(attempt(answer, [g.clone() for g in case], 1.0), case)]
-    if _same(found, [part for case in cases for part in clip_together(case, 1.0)]):
-        return
-    slips = {
-        "each": "each tensor was clipped by itself. That bends the direction; take one norm of all of them together.",
-        "clamp": "every number was clamped. That bends the direction; multiply all by one factor.",
-        "up": "gradients shorter than the limit were stretched to it; leave those alone.",
-        "added": "norms do not add up: take the root of the sum of squares.",
-        "squared": "that is the squared length; take the root of it.",
-        "nothing": "nothing was clipped.",
-    }
-    wrong = {say: [part for case in cases for part in clip_together(case, 1.0, slip)] for slip, say in slips.items()}
-    raise _diagnose(found, wrong, _same, "this differs from torch's. The factor is max_norm / norm, if that is below 1.")
-
-
-def _tensors(found: Any, like: list[Tensor]) -> list[Tensor]:
-    parts = list(found) if isinstance(found, list | tuple) else []
-    if len(parts) != len(like):
-        raise NotYet(f"give back a list of {len(like)} tensors, one for each that came in.")
-    return [_tensor(part, g.shape) for part, g in zip(parts, like, strict=True)]
-
-
-def stops_after(wers: Sequence[float], patience: int, min_delta: float, slip: str = "") -> int:
-    """How many validations a training sees before its patience is used up, or with a planted `slip`."""
-    best = math.inf
+def _stops(wers: Sequence[float], patience: int, min_delta: float, slip: str = "") -> int:
+    """The count, or with a planted `slip`."""
+    best = 1.0 if slip == "from one" else math.inf
     stale = 0
     before = math.inf
     for number, wer in enumerate(wers, start=1):
@@ -191,62 +163,193 @@ def stops_after(wers: Sequence[float], patience: int, min_delta: float, slip: st
     return len(wers) - (slip == "index")
 
 
-def examine_stopping(answer: Callable[[list[float], int, float], int]) -> None:
-    """09.4: patience, min_delta and the best so far."""
-    found = [attempt(answer, list(wers), patience, delta) for wers, patience, delta in CURVES]
-    expected = [stops_after(*curve) for curve in CURVES]
-    if found == expected:
-        return
-    slips = {
-        "not strict": "a gain of exactly min_delta is not more than min_delta: use <.",
-        "relative": "min_delta is in units of WER, a difference, and no share of the best.",
-        "no delta": "any gain resets your patience; it must be more than min_delta.",
-        "neighbour": "compare with the best so far, not with the validation before.",
-        "no reset": "a gain sets the count of stale validations back to 0.",
-        "one more": "it stops when the count reaches patience; yours waits for one more.",
-        "index": "count validations from 1: after the first one, one was seen.",
-        "sticky": "a gain below min_delta does not reset the count, but it is the new best, and the new mark to beat.",
-    }
-    at = next(index for index in range(len(found)) if found[index] != expected[index])
-    wers, patience, delta = CURVES[at]
-    start = f"WER {wers}, patience {patience}, min_delta {delta}: gave {found[at]}, expected {expected[at]}. "
-    wrong = {start + say: [stops_after(*curve, slip=slip) for curve in CURVES] for slip, say in slips.items()}
-    otherwise = start + "Keep two numbers: the best so far, and how many validations in a row brought no gain."
-    raise _diagnose(found, wrong, operator.eq, otherwise)
+def _stop_slip(name: str):
+    return lambda wers, patience, min_delta: _stops(wers, patience, min_delta, name)
 
 
-EXERCISES = {
+def rate_at(step: int, total: int, warmup: int, peak: float) -> float:
+    """Straight up to the peak in `warmup` steps, straight down to 0 in the rest."""
+    if step < warmup:
+        return peak * step / warmup
+    return peak * (total - step) / (total - warmup)
+
+
+def rate_with_a_jump(step: int, total: int, warmup: int, peak: float) -> float:
+    """The broken one: the way down begins at step 0, so the rate falls when the warm-up is over."""
+    if step < warmup:
+        return peak * step / warmup
+    return peak * (total - step) / total
+
+
+def rate_cases() -> list[tuple[int, int, int, float]]:
+    """The start, the warm-up, its last step, the peak, the way down and the end, of two schedules; one without warm-up."""
+    long = [(step, 1000, 100, 0.002) for step in (0, 1, 50, 99, 100, 101, 550, 999, 1000)]
+    return [*long, *((step, 40, 10, 1.0) for step in (0, 5, 9, 10, 25, 40)), *((step, 8, 0, 0.5) for step in (0, 4, 8))]
+
+
+EXERCISES: dict[str, Exercise] = {
     "09.1": Exercise(
-        examine_adamw,
-        (
+        title="one step, one weight",
+        level=2,
+        minutes=15,
+        purpose="to have written the optimiser that nearly everybody uses",
+        solve=adamw,
+        cases=adamw_cases,
+        reader=Parts(
+            Number(rtol=1e-6, atol=1e-12),
+            *(Number(rtol=1e-6, atol=1e-15),) * 2,
+            wanted="three numbers, (weight, mean, square)",
+        ),
+        mistakes=(
+            Mistake(_slip("l2"), "The decay went into the gradient: that is L2 in Adam. AdamW takes it off the weight itself."),
+            Mistake(
+                _slip("no correction"), "The running means start at 0, too small: divide by 1 − β ** step before you use them."
+            ),
+            Mistake(
+                _slip("keeps corrected"), "Give back the uncorrected means: these would be corrected again at the next step."
+            ),
+            Mistake(
+                _slip("inside"), "ε belongs outside the root. Inside, it is 10,000 times as strong when gradients are small."
+            ),
+            Mistake(_slip("no root"), "Divide by the root of the mean square, so that the gradient's unit cancels."),
+            Mistake(_slip("without lr"), "The decay is multiplied by the learning rate too."),
+            Mistake(_slip("no decay"), "The weight is not decayed."),
+            Mistake(_slip("after"), "Decay the old weight and then take the step; you decayed the step as well."),
+            Mistake(_slip("uphill"), "It walks uphill: the step is subtracted."),
+            Mistake(_with_rate, "The rate is `lr`, which is not always 0.1."),
+            Mistake(_with_decay, "The decay is `weight_decay`, which is not always 0.3."),
+        ),
+        otherwise="Two running means, their corrections, the decay, the step: print each and compare with a pencil.",
+        hints=(
             "Five lines: two running means, their two corrections, and the new weight.",
             "mean = 0.9 * mean + 0.1 * gradient, and the same with 0.999 and the gradient's square.",
             "Divide the means by 1 − 0.9 ** step and 1 − 0.999 ** step, for the step only: keep the uncorrected ones.",
-            "weight * (1 - lr * weight_decay) - lr * corrected_mean / (corrected_square ** 0.5 + 1e-8)",
+            "The weight loses lr · weight_decay of itself, and lr · corrected mean / (root of the corrected square + 1e-8).",
         ),
     ),
     "09.2": Exercise(
-        examine_accumulation,
-        (
+        title="make them equal",
+        level=2,
+        minutes=10,
+        purpose="to add up batches without favouring short sentences",
+        solve=accumulate,
+        cases=accumulation_cases,
+        reader=Numbers(),
+        mistakes=(
+            Mistake(lambda g, n: sum(g) / len(g), "That is the plain mean. It is right only for equally many label tokens."),
+            Mistake(
+                lambda g, n: sum(g), "That is the sum of the gradients. Four batches would take a step four times as long."
+            ),
+            Mistake(_weighed, "They are weighted; now divide by all label tokens together."),
+            Mistake(lambda g, n: _weighed(g, n) / len(n), "Divide by the number of tokens, not by the number of batches."),
+            Mistake(_inverse, "A batch with more label tokens counts more; you divided by its tokens."),
+            Mistake(lambda g, n: g[-1], "That is the last batch alone. Did zero_grad come too early?"),
+            Mistake(lambda g, n: g[0], "That is the first batch alone."),
+            Mistake(lambda g, n: accumulate(g, n).mean(), "That is one number; the result has the shape of each gradient."),
+        ),
+        otherwise="Σ gradient · tokens / Σ tokens.",
+        hints=(
             "A batch's gradient is a mean over its label tokens. What was the sum?",
             "gradient * tokens is that sum; the sums of all batches add up.",
-            "Divide by sum(label_tokens) at the end.",
+            "And the mean over all of them is that, divided by how many there are.",
         ),
     ),
     "09.3": Exercise(
-        examine_clipping,
-        (
+        title="clip",
+        level=2,
+        minutes=10,
+        purpose="to hold one wild batch back without changing where it points",
+        solve=clip,
+        cases=clipping_cases,
+        reader=ListOf(Numbers(), wanted="a list of tensors, one for each that came in"),
+        mistakes=(
+            Mistake(
+                lambda g, m: [_clipped([one], m)[0] for one in g],
+                "Each tensor was clipped by itself. That bends the direction; take one norm of all of them together.",
+            ),
+            Mistake(
+                lambda g, m: [one.clamp(-m, m) for one in g],
+                "Every number was clamped. That bends the direction; multiply all by one factor.",
+            ),
+            Mistake(
+                lambda g, m: _clipped(g, m, "up"), "Gradients shorter than the limit were stretched to it; leave those alone."
+            ),
+            Mistake(lambda g, m: _clipped(g, m, "added"), "Norms do not add up: take the root of the sum of squares."),
+            Mistake(lambda g, m: _clipped(g, m, "squared"), "That is the squared length; take the root of it."),
+            Mistake(lambda g, m: _clipped(g, m, "largest"), "That is the largest number; the length is meant."),
+            Mistake(lambda g, m: list(g), "Nothing was clipped."),
+            Mistake(lambda g, m: _clipped(g, 1.0), "The limit is `max_norm`, which is not always 1."),
+            Mistake(
+                lambda g, m: [one * min(1.0, m / _length(g)) if _length(g) else one * math.nan for one in g],
+                "Zeros are 0 long, and 0 / 0 is NaN: they stay as they are.",
+            ),
+            Mistake(
+                lambda g, m: [one * (m / _length(g) if _length(g) > m else 0.0) for one in g],
+                "Short gradients are multiplied by 0; leave those alone.",
+            ),
+        ),
+        otherwise="The factor is max_norm / norm, if that is below 1.",
+        forbidden=("clip_grad_norm_", "clip_grad_norm", "clip_grads_with_norm_"),
+        hints=(
             "Imagine all gradients in one long list of numbers: how long is that vector?",
-            "norm = sum((g ** 2).sum() for g in gradients) ** 0.5",
-            "factor = min(1, max_norm / norm), the same for every tensor.",
+            "The root of the sum of all squares, over all tensors.",
+            "One factor for every tensor: max_norm / norm, but never more than 1, and 1 for zeros.",
         ),
     ),
     "09.4": Exercise(
-        examine_stopping,
-        (
+        title="patience",
+        level=2,
+        minutes=12,
+        purpose="to stop neither too early nor never",
+        solve=stops_after,
+        cases=lambda: [(list(wers), patience, delta) for wers, patience, delta in CURVES],
+        reader=Number(whole=True),
+        mistakes=(
+            Mistake(_stop_slip("not strict"), "A gain of exactly min_delta is not more than min_delta: use <."),
+            Mistake(_stop_slip("relative"), "min_delta is in units of WER, a difference, and no share of the best."),
+            Mistake(_stop_slip("no delta"), "Any gain resets your patience; it must be more than min_delta."),
+            Mistake(_stop_slip("neighbour"), "Compare with the best so far, not with the validation before."),
+            Mistake(_stop_slip("no reset"), "A gain sets the count of stale validations back to 0."),
+            Mistake(_stop_slip("one more"), "It stops when the count reaches patience; yours waits for one more."),
+            Mistake(_stop_slip("index"), "Count validations from 1: after the first one, one was seen."),
+            Mistake(_stop_slip("sticky"), "A gain below min_delta does not reset the count, but it is the new mark to beat."),
+            Mistake(
+                _stop_slip("from one"),
+                "A WER can pass 1, so the first validation is always the best so far: begin with infinity.",
+            ),
+            Mistake(lambda w, p, d: _stops(w, 2, d), "The patience is not always 2."),
+            Mistake(lambda w, p, d: len(w), "It never stops early."),
+        ),
+        otherwise="Keep two numbers: the best so far, and how many validations in a row brought no gain.",
+        hints=(
             "Two numbers are enough: best = infinity and stale = 0.",
             "if wer < best - min_delta: stale = 0, else stale = stale + 1; afterwards best = min(best, wer).",
             "When stale == patience, return how many validations there have been; after the loop, return len(wers).",
+        ),
+    ),
+    "09.5": Exercise(
+        title="repair: a rate that jumps",
+        level=1,
+        minutes=8,
+        purpose="to look at the schedule when a curve has a kink",
+        solve=rate_at,
+        cases=rate_cases,
+        reader=Number(atol=1e-9),
+        broken=rate_with_a_jump,
+        symptom="After the warm-up the rate falls at once, and the peak is never reached. Where does the way down begin?",
+        mistakes=(
+            Mistake(
+                lambda s, t, w, p: p * s / w if s < w else p * (t - (s - w)) / t,
+                "Now it begins at the peak, but never comes down to 0: how many steps are left for the way down?",
+            ),
+            Mistake(lambda s, t, w, p: p * s / w if s < w else p, "It stays at the peak; it should go down to 0 at `total`."),
+            Mistake(lambda s, t, w, p: p * s / w if s < w else p * (t - s) / (t - w) / 2, "Half as high as the peak."),
+            Mistake(lambda s, t, w, p: p * (t - s) / t, "The warm-up is gone."),
+        ),
+        otherwise="At `warmup` it is the peak, at `total` 0, and straight between.",
+        hints=(
+            "What does each of the two branches give at step == warmup? They should meet.",
+            "The way down takes total − warmup steps, and total − step of them are left.",
         ),
     ),
 }

@@ -15,7 +15,7 @@ INK, SOFT = "#1f3b57", "#b8c4d0"
 def plot_waveform(axes: Axes, waveform: Float[Tensor, "samples"]) -> None:
     """Sound pressure over time; full scale is 1."""
     axes.plot(np.arange(len(waveform)) / SAMPLE_RATE, waveform.numpy(), color=INK, linewidth=0.5)
-    axes.set(xlabel="time (s)", ylabel="pressure", xlim=(0, len(waveform) / SAMPLE_RATE))
+    axes.set(xlabel="time (s)", ylabel="pressure (full scale = 1)", xlim=(0, len(waveform) / SAMPLE_RATE))
 
 
 def plot_rows(

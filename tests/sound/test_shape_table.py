@@ -38,7 +38,9 @@ def test_the_table_has_a_line_for_each_station_with_its_rate():
     [
         (None, "500 frames (you have not guessed yet)"),
         (500, "500 frames: your guess is right"),
-        (498, "500 frames: your guess was 498, 2 too few"),
+        (498, "500 frames: your guess was 498, 2 too few (within 5 %)"),
+        (470, "500 frames: your guess was 470, 30 too few"),
+        (0.1, "500 frames: your guess was 0.1, 499.9 too few"),
         (3000, "500 frames: your guess was 3,000, 2,500 too many"),
     ],
 )
