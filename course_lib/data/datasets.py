@@ -98,9 +98,10 @@ def read_asr_csv(path: Path, skip_bad: bool = False, check: Check | None = None)
 
 
 def read_asr_rows(path: Path) -> list[tuple[Row, Example]]:
-    """Every row of an asr.csv, the bad ones with their faults."""
+    """Every row of an asr.csv, the bad ones with their faults; a row without a split is bad where other rows have one."""
     rows = read_table(path, ",", {"audio_path", "transcription"})
-    return [(_with_fault(row, "transcription"), _example_of(row, path)) for row in rows]
+    splits = any(row.fields.get("split", "").strip() for row in rows)
+    return [(_with_fault(row, splits), _example_of(row, path)) for row in rows]
 
 
 def _example_of(row: Row, table: Path) -> Example:
@@ -108,10 +109,10 @@ def _example_of(row: Row, table: Path) -> Example:
     return Example(_find_sound(row.fields["audio_path"], table), row.fields["transcription"], split, voice, row.number)
 
 
-def _with_fault(row: Row, text_column: str) -> Row:
-    """The row with what is wrong with its text, path or split, if nothing was wrong with its columns."""
-    fault = row.fault or text_fault(row.fields[text_column])
-    if not fault and not row.fields.get("split", "something").strip():
+def _with_fault(row: Row, needs_split: bool) -> Row:
+    """The row with what is wrong with its text or its split, if nothing was wrong with its columns."""
+    fault = row.fault or text_fault(row.fields["transcription"])
+    if not fault and needs_split and not row.fields["split"].strip():
         fault = "the column split is empty"
     return dataclasses.replace(row, fault=fault)
 

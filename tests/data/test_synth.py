@@ -178,8 +178,12 @@ def test_a_split_is_spoken_once_and_then_taken_from_the_cache(monkeypatch):
 
     def make(folder, split, clips, seed):
         made.append((split, clips, seed))
-        folder.mkdir(parents=True)
-        write_csv([], folder / "asr.csv")
+        (folder / "wav").mkdir(parents=True)
+        rows = [Clip(f"wav/{number}.wav", "hej", split, "Alex", 1.0) for number in range(clips)]
+        for row in rows:
+            (folder / row.audio_path).write_bytes(b"sound")
+        write_csv(rows, folder / "asr.csv")
+        return folder / "asr.csv"
 
     monkeypatch.setattr(synth, "make_corpus", make)
     first = ensure_split("dev", 7, seed=41)
