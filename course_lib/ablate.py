@@ -33,7 +33,8 @@ def ablate(config: StageBConfig, folder: Path) -> dict[str, list[dict[str, float
     logs = {}
     for name, change in CHANGES.items():
         changed = replace(config, **change)
-        run_folder = folder / f"{name.replace(' ', '-').replace(chr(39), '')}-{run_key(changed)}"
+        plain_name = name.replace(" ", "-").replace("'", "")
+        run_folder = folder / f"{plain_name}-{run_key(changed)}"
         print(f"\n{name}")
         train(replace(changed, run_folder=str(run_folder)), resume=(run_folder / STATE_NAME).is_file())
         logs[name] = json.loads((run_folder / "training_log.json").read_text(encoding="utf-8"))

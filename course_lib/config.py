@@ -187,7 +187,7 @@ for _yaml_class in (_Loader, _Dumper):
 
 def _read(path: Path) -> Any:
     if path.exists() and not path.is_file():
-        raise ValueError("is a folder or no file at all" if not path.is_dir() else "is a folder; name a file in it")
+        raise ValueError("is a folder; name a file in it" if path.is_dir() else "is a device or a pipe; name a file")
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"{path.stat().st_size:,} bytes are no config; at most {MOST_BYTES:,} are read")
     text = path.read_text(encoding="utf-8-sig")

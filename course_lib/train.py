@@ -28,8 +28,8 @@ def train(config: SlamConfig, resume: bool = False) -> Progress:
 
 
 def _train(config: SlamConfig, resume: bool) -> Progress:
-    check = partial(fault_of_clip, max_seconds=config.max_audio_length)
-    load = partial(load_examples, config.data, skip_bad=config.skip_bad, check=check)
+    fault = partial(fault_of_clip, max_seconds=config.max_audio_length)
+    load = partial(load_examples, config.data, skip_bad=config.skip_bad, check=fault)
     train_sets = [load(split, config.train_clips) for split in config.train_splits]
     dev_set = load(config.validation_split, config.validation_clips)
     print(describe_sets(train_sets, dev_set))

@@ -101,7 +101,7 @@ def feasible_clips(
 
 
 def refuse_if_none(config: StageBConfig, report: Feasibility) -> None:
-    """Raise ValueError if no clip at all can be aligned."""
+    """Raise CourseError if no clip at all can be aligned."""
     if not report.possible(config.downsample_time):
         raise CourseError(
             f"downsample_time: {config.downsample_time} leaves too few frames for every clip; lower it or use subwords"

@@ -12,7 +12,7 @@ from course_lib.training.settings import TrainSettings
 class SpeechTrainSettings(TrainSettings):
     """`train_clips` and `validation_clips` take only so many clips of each split; null takes all.
 
-    `skip_bad` leaves out rows without a file or a text, and says how many.
+    `skip_bad` leaves out rows that cannot be used, and says how many.
     """
 
     train_splits: list[PathName] = Field(["train"], min_length=1)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 import random
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -152,9 +153,13 @@ def _write(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         write_beside(path, write)
     except (RuntimeError, SafetensorError) as error:
-        full = "os error 28" in str(error) or "No space" in str(error) or "os error 27" in str(error)
-        number = errno.ENOSPC if full or isinstance(error, RuntimeError) else errno.EIO
-        raise OSError(number, os.strerror(number), str(path)) from error
+        if not _DISK_FULL.search(str(error)):
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+
+
+_DISK_FULL = re.compile(r"os error (27|28)\b|No space|unexpected pos|failed writing file")
+"""Safetensors says the first two, PyTorch's writer the others."""
 
 
 def random_state() -> dict[str, Any]:

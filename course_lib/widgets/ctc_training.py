@@ -39,6 +39,27 @@ def gradient_step(
     return (logits - rate * gradient).detach()
 
 
+def train_steps(
+    logits: Float[Tensor, "frames vocab"], labels: Sequence[int], steps: int, rate: float = 1.0
+) -> Float[Tensor, "frames vocab"]:
+    """Logits after so many gradient steps."""
+    for _ in range(steps):
+        logits = gradient_step(logits, labels, rate)
+    return logits
+
+
+def winner_of_votes(log_probs: Float[Tensor, "frames vocab"], paths: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """In each frame, the symbol through which the largest share of the paths' sum goes.
+
+    >>> winner_of_votes(torch.tensor([[0.4, 0.6], [0.3, 0.7]]).log(), [(1, 1), (1, 0), (0, 1)])
+    (1, 1)
+    """
+    values = path_probabilities(log_probs, paths)
+    symbols = torch.tensor(paths)
+    votes = [torch.bincount(symbols[:, frame], values, minlength=log_probs.shape[1]) for frame in range(len(log_probs))]
+    return tuple(int(vote.argmax()) for vote in votes)
+
+
 def draw_paths(log_probs: Float[Tensor, "frames vocab"], paths: Sequence[Sequence[int]], letters: Sequence[str]) -> Figure:
     """A bar for each path, with its share of their sum."""
     values = path_probabilities(log_probs, paths)
@@ -86,8 +107,7 @@ class CtcTraining(Demo):
 
     def train(self, steps: int) -> None:
         """Take so many gradient steps and show where they lead."""
-        for _ in range(steps):
-            self.logits = gradient_step(self.logits, self.labels)
+        self.logits = train_steps(self.logits, self.labels, steps)
         self.steps += steps
         self._show()
 

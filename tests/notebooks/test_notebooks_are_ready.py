@@ -78,3 +78,12 @@ def test_links_and_glossary_anchors_lead_somewhere(notebook):
         page = notebook.parent / name
         assert page.is_file(), f"{notebook.name} links to {target}"
         assert not anchor or f'id="{anchor}"' in page.read_text(encoding="utf-8"), f"{notebook.name} links to {target}"
+
+
+FILE_NAME = re.compile(r"\b(?:tests|course_lib)/[\w/]+\.(?:py|yaml|json)\b")
+
+
+@pytest.mark.parametrize("page", [*NOTEBOOKS, *FOLDER.glob("*.md"), FOLDER.parent / "README.md"], ids=lambda path: path.stem)
+def test_files_of_the_repository_that_the_prose_names_are_there(page):
+    missing = {name for name in FILE_NAME.findall(page.read_text(encoding="utf-8")) if not (FOLDER.parent / name).is_file()}
+    assert not missing, f"{page.name} names {missing}"

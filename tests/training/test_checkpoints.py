@@ -122,6 +122,23 @@ def test_a_crash_while_writing_leaves_the_old_file_and_no_other(tmp_path, monkey
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("function", [save_weights, save_state])
+def test_only_a_full_disk_is_called_a_full_disk(tmp_path, monkeypatch, function):
+    def fail(text):
+        def write(*_, **__):
+            raise RuntimeError(text)
+
+        return write
+
+    writer = "save_file" if function is save_weights else "torch.save"
+    monkeypatch.setattr(f"course_lib.training.checkpoints.{writer}", fail("PytorchStreamWriter failed writing file data/0"))
+    with pytest.raises(OSError, match="No space left on device"):
+        function({"a": torch.zeros(2)}, tmp_path / "file")
+    monkeypatch.setattr(f"course_lib.training.checkpoints.{writer}", fail("a tensor of a kind that cannot be saved"))
+    with pytest.raises(RuntimeError, match="cannot be saved"):
+        function({"a": torch.zeros(2)}, tmp_path / "file")
+
+
 def test_a_crash_just_before_the_rename_leaves_the_old_json(tmp_path, monkeypatch):
     path = tmp_path / "log.json"
     save_json([1], path)

@@ -5,7 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from course_lib.ctc.paths import ctc_loss
-from course_lib.widgets.ctc_training import CtcTraining, gradient_step, path_probabilities, paths_of
+from course_lib.widgets.ctc_training import (
+    CtcTraining,
+    gradient_step,
+    path_probabilities,
+    paths_of,
+    train_steps,
+    winner_of_votes,
+)
 
 LETTERS = ["_", "n", "a", "t"]
 TOY = torch.tensor([[0.2, 0.6, 0.1, 0.1], [0.3, 0.1, 0.5, 0.1], [0.4, 0.1, 0.3, 0.2], [0.2, 0.1, 0.1, 0.6]])
@@ -64,3 +71,14 @@ def test_the_static_twin_says_what_is_missing(demo):
     data, _ = demo._repr_mimebundle_()
     assert data["image/png"]
     assert 'the paths of "nat"' in data["text/plain"]
+
+
+def test_the_votes_of_a_frame_are_the_weights_of_the_paths_through_a_symbol():
+    paths = paths_of([1, 2, 3], 4, 4)
+    assert winner_of_votes(TOY.log(), paths) == (1, 2, 2, 3)
+    assert paths[int(path_probabilities(TOY.log(), paths).argmax())] == (1, 2, 0, 3)
+
+
+def test_so_many_steps_are_single_steps_one_after_the_other():
+    once = gradient_step(gradient_step(TOY.log(), [1, 2, 3], 0.5), [1, 2, 3], 0.5)
+    torch.testing.assert_close(train_steps(TOY.log(), [1, 2, 3], 2, 0.5), once)
