@@ -13,6 +13,9 @@ from course_lib.ctc.paths import collapse, ctc_loss
 from course_lib.sound.plots import INK
 from course_lib.widgets.base import Demo, figure_to_png
 
+STEP = 0.001
+"""What a slider moves by, and the smallest probability that it shows."""
+
 
 def paths_of(labels: Sequence[int], frames: int, vocab: int) -> list[tuple[int, ...]]:
     """Every path of this length that reads as `labels`, found by trying all.
@@ -95,7 +98,6 @@ class CtcTraining(Demo):
         self.again.on_click(lambda button: self.reset())
         self.text = ipywidgets.HTML()
         self.picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
-        self._moving = False
         self._show()
         columns = [ipywidgets.VBox([ipywidgets.Label(f"frame {t}"), *row]) for t, row in enumerate(self.sliders)]
         buttons = ipywidgets.HBox([self.one, self.many, self.again])
@@ -117,16 +119,16 @@ class CtcTraining(Demo):
         self._show()
 
     def _slider(self, letter: str) -> ipywidgets.FloatSlider:
-        slider = ipywidgets.FloatSlider(min=0.001, max=0.999, step=0.001, description=letter, readout_format=".2f")
+        slider = ipywidgets.FloatSlider(min=STEP, max=1 - STEP, step=STEP, description=letter, readout_format=".2f")
         slider.layout.width, slider.style.description_width = "175px", "14px"
         slider.observe(self._moved, names="value")
         return slider
 
     def _moved(self, change) -> None:
         """A slider was moved by hand: the other symbols of its frame share what is left."""
-        if self._moving:
-            return
         t, s = next((t, row.index(change["owner"])) for t, row in enumerate(self.sliders) if change["owner"] in row)
+        if abs(change["new"] - self.shown[t][s]) < STEP / 2:
+            return  # we moved it, or the browser sent back what it made of our value
         probabilities = self.logits.softmax(dim=-1)
         others = torch.arange(len(self.letters)) != s
         probabilities[t, others] *= (1 - change["new"]) / probabilities[t, others].sum()
@@ -136,11 +138,11 @@ class CtcTraining(Demo):
 
     def _show(self) -> None:
         log_probs = self.logits.log_softmax(dim=-1)
-        self._moving = True
-        for row, values in zip(self.sliders, log_probs.exp().tolist(), strict=True):
-            for slider, value in zip(row, values, strict=True):
-                slider.value = min(max(value, slider.min), slider.max)
-        self._moving = False
+        # Whole steps: the browser would round any other value, and send it back as if a hand had moved the slider.
+        self.shown = [[round(min(max(value, STEP), 1 - STEP), 3) for value in row] for row in log_probs.exp().tolist()]
+        for sliders, values in zip(self.sliders, self.shown, strict=True):
+            for slider, value in zip(sliders, values, strict=True):
+                slider.value = value
         values = path_probabilities(log_probs, self.paths)
         best = int(values.argmax())
         name = "".join(self.letters[symbol] for symbol in self.paths[best])

@@ -82,3 +82,13 @@ def test_the_votes_of_a_frame_are_the_weights_of_the_paths_through_a_symbol():
 def test_so_many_steps_are_single_steps_one_after_the_other():
     once = gradient_step(gradient_step(TOY.log(), [1, 2, 3], 0.5), [1, 2, 3], 0.5)
     torch.testing.assert_close(train_steps(TOY.log(), [1, 2, 3], 2, 0.5), once)
+
+
+def test_what_the_browser_makes_of_a_value_is_no_hand(demo):
+    demo.train(3)
+    before = demo.logits.clone()
+    slider = demo.sliders[1][2]
+    slider.value += 0.0004
+    torch.testing.assert_close(demo.logits, before, rtol=0, atol=0)
+    slider.value += 0.01
+    assert not torch.equal(demo.logits, before)
